@@ -1,0 +1,1 @@
+//! The embedded Kubernetes API server: storage, verbs, watches, authentication and authorization.

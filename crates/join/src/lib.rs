@@ -1,0 +1,1 @@
+//! Joining a node, creating tokens, creating a control plane's files: the edges round `malha-bootstrap`.

@@ -1,0 +1,1 @@
+//! Privileged edges of Linux that are not eBPF: netlink, network namespaces, nftables, sysctl.
