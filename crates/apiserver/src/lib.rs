@@ -1,4 +1,6 @@
 //! The embedded Kubernetes API server: storage, verbs, watches, authentication and authorization.
 
+pub mod admission;
 pub mod attributes;
+pub mod auth;
 pub mod status;

@@ -1,0 +1,1 @@
+//! What admission lets pass and what it fills in.
