@@ -3,4 +3,5 @@
 pub mod admission;
 pub mod attributes;
 pub mod auth;
+pub mod protobuf;
 pub mod status;
