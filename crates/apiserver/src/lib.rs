@@ -4,4 +4,5 @@ pub mod admission;
 pub mod attributes;
 pub mod auth;
 pub mod protobuf;
+pub mod proxy;
 pub mod status;

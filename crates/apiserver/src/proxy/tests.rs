@@ -1,0 +1,1 @@
+//! A little node on loopback.
