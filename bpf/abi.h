@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Generated from crates/abi: `cargo run -p malha-abi --example header > bpf/abi.h`. Do not edit. */
+#pragma once
+#include <linux/types.h>
+
+#define ABI_VERSION 1
+
+#define ENDPOINT_OPEN 1
+
+#define ROUTE_OVERLAY 1
+#define ROUTE_DIRECT 2
+#define ROUTE_LOCAL 3
+#define ROUTE_BLACKHOLE 4
+#define HOOK_FROM_POD 1
+#define HOOK_TO_POD 2
+#define HOOK_FROM_OVERLAY 3
+#define HOOK_TO_OVERLAY 4
+#define HOOK_FROM_UPLINK 5
+
+#define REASON_NOT_IP 1 /* Neither IPv4 nor IPv6 (ARP, for example): the pod network is routed and needs none of it. */
+#define REASON_MALFORMED 2 /* The IP header is cut short or contradicts itself. */
+#define REASON_LINK_LOCAL 3 /* IPv6 link-local chatter (neighbour discovery, router solicitation): pods have permanent neighbours. */
+#define REASON_MULTICAST 4 /* Multicast or broadcast, which the pod network does not carry. */
+#define REASON_SPOOFED_SOURCE 5 /* The pod sent from an address that is not its own. */
+#define REASON_SPOOFED_MAC 6 /* The pod sent from a MAC address that is not its own. */
+#define REASON_ENDPOINT_CLOSED 7 /* The endpoint is closed: it is being set up, taken down, or its policy is not in place yet. */
+#define REASON_NO_ROUTE 8 /* The destination is in the pod network, but no node is known to hold it. */
+#define REASON_NO_ENDPOINT 9 /* The destination belongs to this node, but no endpoint has it. */
+#define REASON_BAD_TUNNEL 10 /* An overlay packet without tunnel metadata or with a foreign network identifier. */
+#define REASON_SPOOFED_OVERLAY 11 /* The sender of an overlay packet is not the node that holds the packet's source address. */
+#define REASON_SPOOFED_UPLINK 12 /* A packet from outside the overlay claims a pod address that does not come that way. */
+#define REASON_NOT_CONFIGURED 13 /* The node's configuration is not in place yet, or has no overlay device. */
+#define REASON_KERNEL_REFUSED 14 /* The kernel refused to change or redirect the packet (out of memory, most likely). */
+#define REASON_SLOTS 15
+/* Bit n: reason n is worth an event. */
+#define REASON_EVENTS 0x7fe4ULL
+
+/* An IP address in network order; IPv4 mapped into ::ffff:0:0/96. */
+struct malha_address {
+	__u32 words[4];
+};
+
+/* The one entry of the config map: what is true of the whole node. */
+struct malha_config {
+	/* Version of the layouts, ABI_VERSION of whoever wrote this. */
+	__u32 abi_version;
+	/* Index of the collect-metadata VXLAN device; 0: no overlay. */
+	__u32 vxlan_ifindex;
+	/* VXLAN network identifier, 24 bits. */
+	__u32 vni;
+	/* Largest IP packet that fits the overlay, in bytes; 0: not checked. */
+	__u32 overlay_mtu;
+	/* Largest IP packet that fits the direct path, in bytes; 0: not checked. */
+	__u32 direct_mtu;
+	/* Reserved, 0. */
+	__u32 flags;
+};
+_Static_assert(sizeof(struct malha_config) == 24, "layout");
+
+/* A pod's attachment, one entry for each of its addresses. */
+struct malha_endpoint {
+	/* Index of the host end of the pod's link. */
+	__u32 ifindex;
+	/* The agent's number for the endpoint, the same in all its entries. */
+	__u32 id;
+	/* Security identity, local to the node; 0: not known. */
+	__u32 identity;
+	/* ENDPOINT_* bits. */
+	__u32 flags;
+	/* The pod end's MAC address. */
+	__u8 mac[6];
+	/* The host end's MAC address: the pod's gateway. */
+	__u8 host_mac[6];
+};
+_Static_assert(sizeof(struct malha_endpoint) == 28, "layout");
+
+/* Key of the routes: a prefix. IPv4 lengths count the 96 bits of the mapping. */
+struct malha_prefix {
+	/* Number of leading bits that matter. */
+	__u32 length;
+	/* The prefix's address; bits beyond the length are 0. */
+	struct malha_address address;
+};
+_Static_assert(sizeof(struct malha_prefix) == 20, "layout");
+
+/* Where a prefix lies. */
+struct malha_route {
+	/* ROUTE_* constant. */
+	__u32 kind;
+	/* ROUTE_DIRECT: the link to leave by; else 0. */
+	__u32 ifindex;
+	/* ROUTE_OVERLAY: the remote tunnel end. ROUTE_DIRECT: the gateway. Else 0. */
+	struct malha_address via;
+};
+_Static_assert(sizeof(struct malha_route) == 24, "layout");
+
+/* Packets and bytes; sums over the CPUs are the counter's value. */
+struct malha_counter {
+	/* Packets. */
+	__u64 packets;
+	/* Bytes, link header included. */
+	__u64 bytes;
+};
+_Static_assert(sizeof(struct malha_counter) == 16, "layout");
+
+/* One dropped packet. */
+struct malha_drop_event {
+	/* Nanoseconds of CLOCK_MONOTONIC. */
+	__u64 time;
+	/* REASON_* constant. */
+	__u32 reason;
+	/* HOOK_* constant: where it was decided. */
+	__u32 hook;
+	/* The link the packet was on. */
+	__u32 ifindex;
+	/* The endpoint whose state decided; 0: none. */
+	__u32 endpoint;
+	/* Length in bytes, link header included. */
+	__u32 bytes;
+	/* Ports in host order; 0 where the packet has none. */
+	__u16 source_port;
+	/* See source_port. */
+	__u16 destination_port;
+	/* Source address; all zero for what is not IP. */
+	struct malha_address source;
+	/* Destination address; all zero for what is not IP. */
+	struct malha_address destination;
+	/* IP protocol number (IPv6: the first next header). */
+	__u8 protocol;
+	/* Reserved, 0. */
+	__u8 reserved[7];
+};
+_Static_assert(sizeof(struct malha_drop_event) == 72, "layout");

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Ingress of the node's uplink: directly routed packets for local pods take the short way in; all else is the stack's,
+ * decided by one lookup. A pod address that should come through the overlay, or from here, is forged.
+ */
+#include "forward.h"
+
+/* Whether a packet from this source may come in without the overlay. */
+INLINE int may_come(const struct packet *p)
+{
+	const struct malha_route *route = bpf_map_lookup_elem(&routes, &p->source);
+
+	if (bpf_map_lookup_elem(&endpoints, &p->source.address))
+		return 0;
+	if (!route || route->kind == ROUTE_DIRECT)
+		return 1;
+	/* A node's own address may come both ways. */
+	return route->kind == ROUTE_OVERLAY && same_address(&route->via, &p->source.address);
+}
+
+SEC("classifier")
+int from_uplink(struct __sk_buff *skb)
+{
+	struct packet p;
+	const struct malha_endpoint *receiver;
+
+	if (skb->pkt_type != PACKET_HOST || parse(skb, &p))
+		return PASS;
+	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);
+	if (!receiver)
+		return PASS;
+	if (!may_come(&p))
+		return drop(skb, &p, REASON_SPOOFED_UPLINK, HOOK_FROM_UPLINK, receiver->id);
+	return to_endpoint(skb, &p, receiver, HOOK_FROM_UPLINK);
+}
