@@ -267,6 +267,8 @@ pub(crate) fn refuse(group: &str, resource: &str, name: &str, why: &str) -> Stat
 }
 
 #[cfg(test)]
+mod credential_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

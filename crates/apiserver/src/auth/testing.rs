@@ -48,7 +48,6 @@ impl Memory {
         self.0.insert(key, Arc::new(object));
     }
 
-    #[expect(dead_code, reason = "used by the credential tests")]
     pub fn remove(&mut self, group: &str, resource: &str, namespace: &str, name: &str) {
         self.0.remove(&key(group, resource, namespace, name));
     }
