@@ -135,6 +135,9 @@ fn token_secret() -> Value {
     })
 }
 
+/// Something done to a token's Secret.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
 #[test]
 fn a_bootstrap_token_works_by_every_rule() {
     use base64::{Engine, engine::general_purpose::STANDARD};
@@ -169,7 +172,7 @@ fn a_bootstrap_token_works_by_every_rule() {
     ] {
         assert_eq!(name(with(&store, wrong, now())), Err(401), "{wrong}");
     }
-    let changes: [(&str, &dyn Fn(&mut Value)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("no authentication usage", &|s| {
             s["data"]
                 .as_object_mut()
