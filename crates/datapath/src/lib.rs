@@ -5,6 +5,18 @@
 //! not the ones in force, it loads them beside, over the same maps, and moves every attachment with an atomic replace:
 //! each packet is seen by the old program or by the new one.
 //!
+//! What its user has to bring about, in this order:
+//!
+//! - The overlay device: `vxlan external` (collect-metadata) with the UDP port only, NOARP, a MAC address that no other
+//!   node has, an MTU 50 (IPv4 underlay) or 70 (IPv6) below the uplink's. One for both families.
+//! - Routes here: every pod CIDR [`NextHop::Blackhole`]; this node's addresses [`NextHop::Local`]; each other node's
+//!   pod prefixes, and (overlay) its addresses as host routes, [`NextHop::Overlay`] or [`NextHop::Direct`]. A tunnel end
+//!   is the address that the node's encapsulated packets come from.
+//! - The same routes in the kernel, for the node's own traffic and for packets that need an ICMP answer: overlay
+//!   prefixes `dev` the overlay device with a `src` of this node, direct ones `via` the node.
+//! - A pod: entries in [`Endpoints`] (closed), then [`Datapath::attach_endpoint`], and only then the link up: nothing
+//!   passes before it may. On the host end a route and a permanent neighbour for each of the pod's addresses.
+//!
 //! All calls block and act in the calling thread's network and mount namespace. A [`Datapath`] may be shared between
 //! threads: the kernel orders the changes.
 mod attach;
@@ -316,6 +328,13 @@ impl Datapath {
             AttachMode::Filter => attach::filters(&self.programs, ifindex, hooks),
         }
     }
+}
+
+/// The embedded object: for tests of replacement.
+#[doc(hidden)]
+#[must_use]
+pub fn object_bytes() -> &'static [u8] {
+    object::OBJECT
 }
 
 fn index_of(name: &str) -> Result<u32> {

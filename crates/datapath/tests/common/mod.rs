@@ -1,6 +1,8 @@
 //! Nodes and pods made of network namespaces, which exist only as descriptors of this process: whatever happens to
 //! it, nothing is left.
 #![allow(dead_code, clippy::undocumented_unsafe_blocks)]
+pub mod traffic;
+
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -79,9 +81,9 @@ impl Namespace {
         self.enter(|| nix::net::if_::if_nametoindex(name).unwrap())
     }
 
-    /// Whether one echo comes back within two seconds.
+    /// Whether one echo comes back within a second.
     pub fn pings(&self, to: IpAddr) -> bool {
-        self.try_sh(&format!("ping -n -c 1 -W 2 {to}"))
+        self.try_sh(&format!("ping -n -c 1 -W 1 {to}"))
             .status
             .success()
     }
@@ -176,6 +178,14 @@ impl Node {
             config,
             datapath,
         }
+    }
+
+    /// What a restarted agent does; with `object`, an agent of another version.
+    pub fn reopen(&mut self, object: Option<&[u8]>) {
+        self.datapath = self.namespace.enter(|| match object {
+            Some(object) => Datapath::open_with(&self.config, object).unwrap(),
+            None => Datapath::open(&self.config).unwrap(),
+        });
     }
 
     pub fn four(&self) -> IpAddr {
@@ -285,7 +295,11 @@ pub enum Mode {
 
 /// Two nodes with a cable between them, which know each other.
 pub fn two_nodes(mode: Mode) -> (Node, Node) {
-    let (one, two) = (Node::new(1), Node::new(2));
+    two_nodes_with(mode, |config| config)
+}
+
+pub fn two_nodes_with(mode: Mode, change: impl Fn(Config) -> Config) -> (Node, Node) {
+    let (one, two) = (Node::with(1, &change), Node::with(2, &change));
     connect(&one, &two);
     one.set_up();
     two.set_up();
@@ -306,6 +320,9 @@ pub fn connect(one: &Node, two: &Node) {
             node.six()
         ));
     }
+    for address in two.addresses() {
+        eventually("the nodes see each other", || one.namespace.pings(address));
+    }
 }
 
 /// A pod on a node, attached as the agent does it.
@@ -316,11 +333,13 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Make the pod's link, without telling the datapath.
-    pub fn bare(node: &Node, number: u8) -> Self {
-        let namespace = Namespace::new();
-        let link = format!("mlh{number}");
-        let n = node.number;
+    pub fn new(node: &Node, number: u8) -> Self {
+        Self::with_state(node, number, true)
+    }
+
+    /// In the order that keeps a closed pod closed: the link, what the datapath knows, and only then up.
+    pub fn with_state(node: &Node, number: u8, open: bool) -> Self {
+        let (namespace, link, n) = (Namespace::new(), format!("mlh{number}"), node.number);
         let mac: Mac = [0x0a, 0x58, 10, 244, n, number];
         let host_mac: Mac = [0x0a, 0x58, 169, 254, n, number];
         let (four, six) = (
@@ -328,13 +347,27 @@ impl Pod {
             format!("fd00:244:{n}::{number:x}"),
         );
         node.namespace.sh(&format!(
-            "ip link add {link} address {} mtu 1430 type veth peer name eth0 netns {} address {} mtu 1430
-             ip link set {link} addrgenmode none up
-             ip route add {four} dev {link}; ip neigh add {four} lladdr {mac} dev {link}
-             ip route add {six} dev {link}; ip neigh add {six} lladdr {mac} dev {link}",
+            "ip link add {link} address {} mtu 1430 type veth peer name eth0 netns {} address {} mtu 1430",
             mac_text(host_mac),
             namespace.path(),
             mac_text(mac),
+        ));
+        let endpoint = Endpoint {
+            id: u32::from(n) * 1000 + u32::from(number),
+            ifindex: node.namespace.ifindex(&link),
+            addresses: vec![four.parse().unwrap(), six.parse().unwrap()],
+            mac,
+            host_mac,
+            identity: 0,
+            open,
+        };
+        node.datapath.endpoints().upsert(&endpoint).unwrap();
+        node.namespace
+            .enter(|| node.datapath.attach_endpoint(endpoint.ifindex).unwrap());
+        node.namespace.sh(&format!(
+            "ip link set {link} addrgenmode none up
+             ip route add {four} dev {link}; ip neigh add {four} lladdr {mac} dev {link}
+             ip route add {six} dev {link}; ip neigh add {six} lladdr {mac} dev {link}",
             mac = mac_text(mac),
         ));
         namespace.sh(&format!(
@@ -343,44 +376,11 @@ impl Pod {
              ip neigh add fe80::1 lladdr {gw} dev eth0; ip route add default via fe80::1 dev eth0 onlink",
             gw = mac_text(host_mac),
         ));
-        let ifindex = node.namespace.ifindex(&link);
-        let addresses = vec![four.parse().unwrap(), six.parse().unwrap()];
-        let id = u32::from(n) * 1000 + u32::from(number);
-        let endpoint = Endpoint {
-            id,
-            ifindex,
-            addresses,
-            mac,
-            host_mac,
-            identity: 0,
-            open: true,
-        };
         Self {
             namespace,
             endpoint,
             link,
         }
-    }
-
-    pub fn new(node: &Node, number: u8) -> Self {
-        let pod = Self::bare(node, number);
-        pod.attach(node, true);
-        pod
-    }
-
-    pub fn attach(&self, node: &Node, open: bool) {
-        node.datapath
-            .endpoints()
-            .upsert(&Endpoint {
-                open,
-                ..self.endpoint.clone()
-            })
-            .unwrap();
-        node.namespace.enter(|| {
-            node.datapath
-                .attach_endpoint(self.endpoint.ifindex)
-                .unwrap()
-        });
     }
 
     pub fn addresses(&self) -> &[IpAddr] {
