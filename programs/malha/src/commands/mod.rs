@@ -1,0 +1,65 @@
+//! The command line. Each command's file holds its arguments and wires them to the crate that does the work.
+
+mod completions;
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// From bare Linux machines to a Ready Kubernetes cluster with a pod network.
+#[derive(Debug, Parser)]
+#[command(name = "malha", version, propagate_version = true)]
+pub struct Malha {
+    /// What to log, for example `debug` or `info,malha_agent=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "MALHA_LOG",
+        default_value = "info",
+        value_name = "FILTER"
+    )]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a completion script for a shell.
+    Completions(completions::Args),
+}
+
+impl Malha {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// What the command could not do, in one line that names cause and remedy.
+    pub fn run(self) -> Result<ExitCode> {
+        start_log(&self.log)?;
+        match self.command {
+            Command::Completions(args) => completions::run(&args),
+        }
+    }
+}
+
+/// Logs go to standard error, coloured only on a terminal.
+fn start_log(filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    Ok(())
+}
+
+/// A runtime for commands that talk to a cluster.
+#[allow(dead_code, reason = "used by the commands that follow")]
+fn block_on<F: Future<Output = Result<ExitCode>>>(work: F) -> Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
