@@ -72,11 +72,7 @@ impl FieldError {
 
     /// What the field refers to does not exist.
     pub fn not_found(field: impl Into<String>, value: &Value) -> Self {
-        Self::new(
-            "FieldValueNotFound",
-            field,
-            format!("Not found: {value}"),
-        )
+        Self::new("FieldValueNotFound", field, format!("Not found: {value}"))
     }
 
     /// The value is longer than it may be.

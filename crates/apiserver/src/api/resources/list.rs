@@ -119,7 +119,6 @@ const STORAGE: (&str, &str) = ("storage.k8s.io", "v1");
 
 /// Every resource; within a group the preferred version comes first.
 pub static RESOURCES: &[Resource] = &[
-    Resource::new(CORE, "bindings", "binding", "Binding").verbs(CREATE_ONLY),
     Resource::new(CORE, "configmaps", "configmap", "ConfigMap").short(&["cm"]),
     Resource::new(CORE, "endpoints", "endpoints", "Endpoints")
         .short(&["ep"])
@@ -135,7 +134,9 @@ pub static RESOURCES: &[Resource] = &[
     Resource::new(CORE, "namespaces", "namespace", "Namespace")
         .short(&["ns"])
         .cluster()
-        .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
+        .verbs(&[
+            "create", "delete", "get", "list", "patch", "update", "watch",
+        ])
         .parts(&[
             Subresource::new("finalize", "Namespace", &["update"]),
             status("Namespace"),
@@ -195,10 +196,8 @@ pub static RESOURCES: &[Resource] = &[
     Resource::new(CORE, "secrets", "secret", "Secret"),
     Resource::new(CORE, "serviceaccounts", "serviceaccount", "ServiceAccount")
         .short(&["sa"])
-        .parts(&[
-            Subresource::new("token", "TokenRequest", CREATE_ONLY)
-                .of("authentication.k8s.io", "v1"),
-        ]),
+        .parts(&[Subresource::new("token", "TokenRequest", CREATE_ONLY)
+            .of("authentication.k8s.io", "v1")]),
     Resource::new(CORE, "services", "service", "Service")
         .short(&["svc"])
         .all()
@@ -282,7 +281,13 @@ pub static RESOURCES: &[Resource] = &[
     Resource::new(COORDINATION, "leases", "lease", "Lease")
         .put_creates()
         .conditional(),
-    Resource::new(DISCOVERY, "endpointslices", "endpointslice", "EndpointSlice").generation(),
+    Resource::new(
+        DISCOVERY,
+        "endpointslices",
+        "endpointslice",
+        "EndpointSlice",
+    )
+    .generation(),
     // kube-proxy before 1.25 asks for nothing else.
     Resource::new(
         DISCOVERY_BETA,

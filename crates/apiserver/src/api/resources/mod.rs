@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn every_resource_is_there_once_and_has_a_store() {
         for (i, r) in RESOURCES.iter().enumerate() {
-            let twin = |o: &Resource| (o.group, o.version, o.plural) == (r.group, r.version, r.plural);
+            let twin =
+                |o: &Resource| (o.group, o.version, o.plural) == (r.group, r.version, r.plural);
             assert!(!RESOURCES[..i].iter().any(twin), "{} twice", r.qualified());
             assert_eq!(r.stored().storage, r.storage);
         }
@@ -181,6 +182,9 @@ mod tests {
         assert_eq!(old.stored().version, "v1");
         let new_events = find("events.k8s.io", "v1", "events").unwrap();
         assert_eq!(new_events.stored().api_version(), "v1");
-        assert_eq!(find_kind("apps/v1", "DaemonSet").unwrap().plural, "daemonsets");
+        assert_eq!(
+            find_kind("apps/v1", "DaemonSet").unwrap().plural,
+            "daemonsets"
+        );
     }
 }
