@@ -8,3 +8,4 @@ pub mod protobuf;
 pub mod proxy;
 pub mod server;
 pub mod status;
+pub mod store;
