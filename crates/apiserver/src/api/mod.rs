@@ -17,6 +17,7 @@ pub mod delete;
 pub mod discovery;
 pub mod errors;
 pub mod fields;
+pub(crate) mod json;
 pub mod meta;
 pub mod negotiate;
 pub mod openapi;
