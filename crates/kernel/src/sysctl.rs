@@ -1,0 +1,54 @@
+//! Files under /proc/sys. Those of the network belong to the network namespace of the thread that opens them.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// The value of a setting, without its newline; None: this kernel or namespace has no such setting. The name is a path
+/// below /proc/sys, such as `net/ipv4/ip_forward`.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Privilege`].
+pub fn get(name: &str) -> Result<Option<String>> {
+    let path = path(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned())),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::file("read", path, source)),
+    }
+}
+
+/// Set a setting unless it has the value; whether it was changed. Where the value is right, /proc/sys may be read-only.
+///
+/// # Errors
+/// [`Error::File`] (also when there is no such setting), [`Error::Privilege`].
+pub fn set(name: &str, value: &str) -> Result<bool> {
+    if get(name)?.as_deref() == Some(value) {
+        return Ok(false);
+    }
+    write(name, value)?;
+    Ok(true)
+}
+
+/// Set a setting without looking first; where there is no such setting, that is fine.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Privilege`].
+pub fn set_if_present(name: &str, value: &str) -> Result<()> {
+    match write(name, value) {
+        Err(Error::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn write(name: &str, value: &str) -> Result<()> {
+    let path = path(name);
+    // Not fs::write, which would ask to create and to truncate.
+    let file = fs::OpenOptions::new().write(true).open(&path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, value.as_bytes()))
+        .map_err(|source| Error::file("write", path, source))
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
