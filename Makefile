@@ -1,0 +1,52 @@
+# Two commands for newcomers: `make lab` and `make test`. Both install what is missing, saying so.
+
+CARGO ?= cargo
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
+RELEASE := $(shell $(CARGO) metadata --no-deps --format-version 1 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
+NEXTEST := $(SUDO) $(CARGO) nextest run --workspace --no-fail-fast
+
+.PHONY: lab lab-down build test tier0 tier1 tier2 tier3 bench check deps test-deps help
+
+help: ## What there is
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1: \2/p' $(MAKEFILE_LIST) | column -t -s:
+
+lab: build ## A cluster on this machine: control plane, three nodes, network, test pods
+	$(SUDO) $(RELEASE)/malha lab up $(LAB)
+
+lab-down: ## End the lab
+	$(SUDO) $(RELEASE)/malha lab down
+
+build: deps ## Release programs
+	$(CARGO) build --release -p malha -p malha-plugin
+
+test: tier0 tier1 tier2 tier3 ## Every test, tiers 0 to 3
+
+tier0: test-deps ## Pure tests: no privileges
+	$(NEXTEST) --lib --bins -E 'kind(lib) + kind(bin)'
+	$(NEXTEST) -E 'kind(test) & binary(/^tier0/)'
+
+tier1: test-deps ## Network namespaces: netlink, CNI, joins, real kubectl
+	$(NEXTEST) -E 'binary(/^tier1/)'
+
+tier2: test-deps ## The eBPF datapath
+	$(NEXTEST) -E 'binary(/^tier2/)'
+
+tier3: test-deps build ## The lab: the whole story, with faults
+	MALHA_BINARIES=$(RELEASE) $(NEXTEST) -E 'binary(/^tier3/)'
+
+bench: test-deps build ## Measurements beside their baselines
+	$(SUDO) $(RELEASE)/malha-bench
+
+check: deps ## Formatting, lints, layers, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	tools/layers
+	tools/install-cargo-tool cargo-deny
+	$(CARGO) deny check licenses bans sources
+
+deps:
+	tools/install-packages clang make gcc
+
+test-deps: deps
+	tools/install-packages iproute2 iputils-ping nftables iperf3 openssl containernetworking-plugins
+	tools/install-cargo-tool cargo-nextest
