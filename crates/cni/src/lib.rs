@@ -12,9 +12,9 @@
 //! Source: containernetworking/cni `SPEC.md`, `CONVENTIONS.md`, `libcni`, `pkg/skel`.
 
 pub mod conflist;
+mod files;
 pub mod loopback;
 pub mod plugin;
-//pub mod runtime;
-mod files;
+pub mod runtime;
 pub mod types;
 pub mod wire;

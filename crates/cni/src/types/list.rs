@@ -1,6 +1,6 @@
 //! Configuration lists: which plugins a network consists of.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{UnknownVersion, Version, check_network_name, negotiate};
 
@@ -96,6 +96,20 @@ impl NetworkList {
             disable_gc: false,
             inlined_only: true,
             plugins: vec![plugin(&raw)?],
+        })
+    }
+
+    /// The list as JSON that [`parse`](Self::parse) reads back, with the plugins that stood beside it.
+    pub fn to_value(&self) -> Value {
+        let plugins: Vec<&Map<String, Value>> =
+            self.plugins.iter().map(|plugin| &plugin.raw).collect();
+        json!({
+            "cniVersion": self.version.as_str(),
+            "name": self.name,
+            "disableCheck": self.disable_check,
+            "disableGC": self.disable_gc,
+            "loadOnlyInlinedPlugins": true,
+            "plugins": plugins,
         })
     }
 }
