@@ -35,7 +35,8 @@ tier3: test-deps build ## The lab: the whole story, with faults
 	MALHA_BINARIES=$(RELEASE) $(NEXTEST) -E 'binary(/^tier3/)'
 
 bench: test-deps build ## Measurements beside their baselines
-	$(SUDO) $(RELEASE)/malha-bench
+	$(CARGO) build --release -p malha-bench
+	$(SUDO) $(RELEASE)/malha-bench $(BENCH)
 
 check: deps ## Formatting, lints, layers, licences
 	$(CARGO) fmt --all --check
@@ -48,5 +49,5 @@ deps:
 	tools/install-packages clang make gcc
 
 test-deps: deps
-	tools/install-packages iproute2 iputils-ping nftables iperf3 openssl containernetworking-plugins
+	tools/install-packages iproute2 iputils-ping nftables iperf3 iptables openssl containernetworking-plugins kubernetes-client
 	tools/install-cargo-tool cargo-nextest

@@ -54,6 +54,19 @@ impl Cluster {
         Ok(table::render(&answer, wide))
     }
 
+    /// Deletes the object at a path; absent is fine.
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        let request = http::Request::delete(path)
+            .body(Vec::new())
+            .context("cannot make a request")?;
+        match self.client.request::<Value>(request).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            other => other
+                .map(drop)
+                .with_context(|| format!("cannot delete {path}")),
+        }
+    }
+
     /// Creates every object of a manifest, or replaces it where it exists; returns `kind/name` of each.
     pub async fn apply(&self, manifest: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();

@@ -17,7 +17,7 @@
 //! [`story`] plays what a user would do: `malha init`, `malha join`, apply the manifest, look at nodes and pods.
 
 mod cgroups;
-mod cluster;
+pub mod cluster;
 pub mod connect;
 mod down;
 pub mod enter;
@@ -29,10 +29,10 @@ mod icmp;
 mod machine;
 mod matrix;
 mod plan;
-mod pods;
+pub mod pods;
 mod progress;
 pub mod serve;
-mod state;
+pub mod state;
 pub mod status;
 pub mod story;
 mod table;

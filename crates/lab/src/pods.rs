@@ -9,13 +9,14 @@ pub const HTTP_PORT: u16 = 8080;
 /// Where a test pod echoes TCP and UDP.
 pub const ECHO_PORT: u16 = 7070;
 
-/// The test pod of one node.
-pub fn probe(node: &str) -> Value {
+/// A test pod on a node.
+#[must_use]
+pub fn probe(name: &str, node: &str) -> Value {
     let ports = [HTTP_PORT, ECHO_PORT, ECHO_PORT].map(|port| port.to_string());
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": format!("probe-{node}"), "namespace": "default", "labels": {"app": "probe"}},
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": "probe"}},
         "spec": {
             "nodeSelector": {"kubernetes.io/hostname": node},
             "terminationGracePeriodSeconds": 1,

@@ -195,7 +195,9 @@ async fn test_pods(state: &State, cluster: &Cluster) -> Result<()> {
     let step = Step::begin("A test pod on every node");
     let count = state.plan.nodes.len();
     for node in &state.plan.nodes {
-        cluster.apply(&pods::probe(&node.name).to_string()).await?;
+        cluster
+            .apply(&pods::probe(&format!("probe-{}", node.name), &node.name).to_string())
+            .await?;
     }
     let pods = cluster.pods_ready(pods::LABEL, count, PATIENCE).await?;
     step.done("");

@@ -1,0 +1,90 @@
+//! `malha-bench`: measures Malha beside its baselines, in one run, and prints Markdown.
+
+mod cni;
+mod footprint;
+mod lab;
+mod report;
+mod stats;
+mod traffic;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about = "Measures Malha, each figure beside its baseline from the same run")]
+struct Arguments {
+    /// Few repetitions: to see that the measurements run, not what they say.
+    #[arg(long, global = true)]
+    quick: bool,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// CNI calls.
+    Cni,
+    /// Traffic between pods.
+    Traffic,
+    /// Memory, sizes, the time to join.
+    Footprint,
+    /// What runs inside a node.
+    #[command(hide = true)]
+    Inside { effort: String },
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let quick = arguments.quick;
+    // Only one provider is built in; a second call is refused and changes nothing.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match arguments.part {
+        Some(Part::Inside { effort }) => print!("{}", cni::inside(serde_json::from_str(&effort)?)?),
+        Some(Part::Cni) => println!("{}", calls(quick)?),
+        Some(Part::Traffic) => println!("{}", paths(quick)?),
+        Some(Part::Footprint) => println!("{}", size(quick)?),
+        None => println!("{}\n{}\n{}", calls(quick)?, paths(quick)?, size(quick)?),
+    }
+    Ok(())
+}
+
+fn calls(quick: bool) -> Result<String> {
+    cni::run(if quick {
+        cni::Effort {
+            calls: 5,
+            parallel_calls: 16,
+            pods: 10,
+        }
+    } else {
+        cni::Effort {
+            calls: 50,
+            parallel_calls: 160,
+            pods: 500,
+        }
+    })
+}
+
+fn paths(quick: bool) -> Result<String> {
+    let effort = if quick {
+        traffic::Effort {
+            rounds: 1,
+            seconds: 1,
+            exchanges: 500,
+        }
+    } else {
+        traffic::Effort {
+            rounds: 5,
+            seconds: 3,
+            exchanges: 10_000,
+        }
+    };
+    Ok(format!(
+        "{}\n{}",
+        traffic::run("overlay", effort)?,
+        traffic::run("direct", effort)?
+    ))
+}
+
+fn size(quick: bool) -> Result<String> {
+    footprint::run(if quick { 1 } else { 10 })
+}
