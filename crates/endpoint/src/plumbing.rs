@@ -1,0 +1,175 @@
+//! From a record to a pod with a network, and closing it again.
+use malha_kernel::{Batch, Handle, Neighbour, NetNs, Route, Veth, sysctl};
+
+use crate::attachment::Endpoint;
+use crate::config::Step;
+use crate::error::{Error, Result};
+use crate::manager::Shared;
+use crate::names::{everything, gateway};
+use crate::record::Phase;
+use crate::state::Slot;
+
+impl Shared {
+    /// Make everything that an endpoint is. On error the caller undoes it.
+    pub fn make(&self, endpoint: &Endpoint, netns: &NetNs) -> Result<()> {
+        self.config.at(Step::Recorded)?;
+        let (index, peer) = self.make_link(endpoint, netns)?;
+        if let Some(slot) = self.state().slots.get_mut(&endpoint.id) {
+            slot.ifindex = Some(index);
+        }
+        self.config.at(Step::Linked)?;
+        self.datapath
+            .endpoints()
+            .upsert(&endpoint.datapath(index, false))?;
+        self.config.at(Step::Entered)?;
+        self.datapath.attach_endpoint(index)?;
+        self.config.at(Step::Attached)?;
+        set_pod(endpoint, netns, peer)?;
+        self.config.at(Step::PodSet)?;
+        self.handle.commit(host_side(endpoint, index))?;
+        self.config.at(Step::Routed)?;
+        self.datapath
+            .endpoints()
+            .set_open(&endpoint.addresses, true)?;
+        self.config.at(Step::Opened)?;
+        self.records
+            .advance(endpoint.id, Phase::Adding, Phase::Ready)?;
+        if let Some(slot) = self.state().slots.get_mut(&endpoint.id) {
+            (slot.phase, slot.stored) = (Phase::Ready, Phase::Ready);
+        }
+        self.config.at(Step::Ready)
+    }
+
+    /// Nothing to or from it passes any more. Entries that are another endpoint's by now stay.
+    pub fn close(&self, endpoint: &Endpoint) -> Result<()> {
+        for address in &endpoint.addresses {
+            let entry = self.datapath.endpoints().get(*address)?;
+            if entry.is_some_and(|entry| entry.id == endpoint.id) {
+                self.datapath.endpoints().remove(&[*address])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an endpoint's link is there: its network namespace has not died.
+    pub fn has_link(&self, slot: &Slot) -> Result<bool> {
+        let link = self.handle.link(&slot.endpoint.host_link)?;
+        Ok(link.is_some_and(|link| slot.ifindex.is_none_or(|index| index == link.index)))
+    }
+
+    /// Whether an endpoint can be handed to its runtime again.
+    pub fn is_whole(&self, slot: &Slot) -> bool {
+        slot.phase == Phase::Ready && self.has_link(slot).unwrap_or(false)
+    }
+
+    /// The veth pair, down: indexes of the node's end and of the pod's.
+    fn make_link(&self, endpoint: &Endpoint, netns: &NetNs) -> Result<(u32, u32)> {
+        let veth = Veth {
+            name: &endpoint.host_link,
+            mac: endpoint.host_mac,
+            peer_netns: netns,
+            peer_name: &endpoint.key.ifname,
+            peer_mac: endpoint.mac,
+            mtu: endpoint.mtu,
+        };
+        let link = match self.handle.add_veth(&veth) {
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                self.clear_the_way(endpoint)?;
+                self.handle.add_veth(&veth)
+            }
+            other => other,
+        };
+        match link {
+            Ok(link) => {
+                let peer = link.peer.ok_or_else(|| malha_kernel::Error::NoLink {
+                    name: veth.peer_name.to_owned(),
+                })?;
+                Ok((link.index, peer))
+            }
+            Err(error) if error.errno() == Some(libc::EEXIST) => {
+                Err(Error::InterfaceExists(endpoint.key.clone()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One of the two names is taken: by a link that is doomed, or by one that is left over from nobody knows when.
+    fn clear_the_way(&self, endpoint: &Endpoint) -> Result<()> {
+        self.reap()?;
+        let Some(link) = self.handle.link(&endpoint.host_link)? else {
+            return Ok(());
+        };
+        let holder = self
+            .state()
+            .slots
+            .values()
+            .find(|slot| slot.ifindex == Some(link.index))
+            .cloned();
+        if let Some(other) = holder {
+            return Err(Error::LinkTaken {
+                key: endpoint.key.clone(),
+                other: other.endpoint.key,
+                link: link.name,
+            });
+        }
+        tracing::warn!(link = link.name, "deleting a link without a record");
+        Ok(self.handle.delete_link(link.index)?)
+    }
+}
+
+/// The node's end: up, and the way to the pod.
+pub fn host_side(endpoint: &Endpoint, index: u32) -> Batch {
+    let batch = Batch::new()
+        .set_address_generation(index, false)
+        .set_up(index);
+    endpoint.addresses.iter().fold(batch, |batch, address| {
+        batch
+            .replace_route(&Route::through((*address).into(), index))
+            .replace_neighbour(&Neighbour {
+                device: index,
+                address: *address,
+                mac: endpoint.mac,
+            })
+    })
+}
+
+/// The pod's end: addresses, the gateways as permanent neighbours, default routes. Others may be at work in the same
+/// namespace (containerd sets up loopback meanwhile), so nothing but the link is touched.
+fn set_pod(endpoint: &Endpoint, netns: &NetNs, index: u32) -> Result<()> {
+    let act = || -> malha_kernel::Result<()> {
+        set_ipv6(endpoint)?;
+        Handle::new()?.commit(pod_side(endpoint, index))
+    };
+    Ok(netns.run(act)??)
+}
+
+/// No waiting for duplicates (there is nobody else on the link), and no routers but the gateway.
+fn set_ipv6(endpoint: &Endpoint) -> malha_kernel::Result<()> {
+    let setting = |name| format!("net/ipv6/conf/{}/{name}", endpoint.key.ifname);
+    sysctl::set_if_present(&setting("accept_dad"), "0")?;
+    sysctl::set_if_present(&setting("accept_ra"), "0")?;
+    if endpoint.addresses.iter().any(|address| address.is_ipv6()) {
+        // Some runtimes make namespaces with IPv6 switched off.
+        sysctl::set_if_present(&setting("disable_ipv6"), "0")?;
+    }
+    Ok(())
+}
+
+fn pod_side(endpoint: &Endpoint, index: u32) -> Batch {
+    let batch = Batch::new().set_up(index);
+    endpoint.addresses.iter().fold(batch, |batch, address| {
+        let way = Route {
+            gateway: Some(gateway(*address)),
+            onlink: true,
+            ..Route::through(everything(*address), index)
+        };
+        batch
+            .add_address(index, (*address).into())
+            .replace_neighbour(&Neighbour {
+                device: index,
+                address: gateway(*address),
+                mac: endpoint.host_mac,
+            })
+            .replace_route(&way)
+    })
+}
