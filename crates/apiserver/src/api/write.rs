@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     convert, defaults, errors,
+    json::strip_nulls,
     meta::{self, Fresh},
     resources::{Resource, Subresource},
     validate,
@@ -48,7 +49,7 @@ impl Target<'_> {
     }
 }
 
-/// Takes a body in: checks its type, fills in `apiVersion` and `kind`, checks name and namespace against the URL, and
+/// Takes a body in; [`super::fields::check`] comes next. Checks its type, fills in `apiVersion` and `kind`, checks name and namespace against the URL, and
 /// brings it to the stored version.
 ///
 /// # Errors
@@ -63,6 +64,7 @@ pub fn accept(target: &Target<'_>, mut body: Value) -> Result<Value, Status> {
     check_type(object, &api_version, kind)?;
     object.insert("apiVersion".to_owned(), api_version.into());
     object.insert("kind".to_owned(), kind.into());
+    strip_nulls(&mut body);
     meta::address(target, &mut body)?;
     if target
         .part()

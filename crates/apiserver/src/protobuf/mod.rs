@@ -9,7 +9,7 @@
 //! (`!`) the fields whose zero must be kept: an empty `podSelector` selects everything, an absent one is an error.
 //! Fields a table does not know are skipped: they come from newer clients.
 
-mod schema;
+pub(crate) mod schema;
 mod wire;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

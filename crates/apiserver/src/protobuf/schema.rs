@@ -74,7 +74,7 @@ const FILES: [(&str, &str, &str); 17] = [
 
 /// How a field's values stand in the JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     One,
     List,
     Map,
@@ -83,7 +83,7 @@ pub(super) enum Shape {
 
 /// What one value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Type {
+pub(crate) enum Type {
     String,
     Int,
     Bool,
@@ -102,7 +102,7 @@ pub(super) enum Type {
 }
 
 #[derive(Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     number: u32,
     pub name: String,
     pub shape: Shape,
@@ -111,16 +111,20 @@ pub(super) struct Field {
 }
 
 #[derive(Debug)]
-pub(super) struct Message(Vec<Field>);
+pub(crate) struct Message {
+    /// `FILE.MESSAGE`, as in references to it.
+    pub name: String,
+    fields: Vec<Field>,
+}
 
 impl Message {
     pub fn field(&self, number: u32) -> Option<&Field> {
-        self.0.iter().find(|field| field.number == number)
+        self.fields.iter().find(|field| field.number == number)
     }
 }
 
 /// Every message of every file.
-pub(super) struct Schema {
+pub(crate) struct Schema {
     messages: Vec<Message>,
     names: HashMap<String, usize>,
 }
@@ -133,6 +137,30 @@ impl Schema {
 
     pub fn message(&self, id: usize) -> &Message {
         &self.messages[id]
+    }
+
+    /// A message by its full name.
+    #[cfg(test)]
+    pub fn named(&self, name: &str) -> Option<&Message> {
+        self.names.get(name).map(|id| self.message(*id))
+    }
+
+    /// The field of this JSON name, and the message that has it: the given one or one whose fields stand in it.
+    pub fn member<'a>(
+        &'a self,
+        message: &'a Message,
+        name: &str,
+    ) -> Option<(&'a Message, &'a Field)> {
+        let own = |field: &&Field| field.shape != Shape::Inline && field.name == name;
+        if let Some(field) = message.fields.iter().find(own) {
+            return Some((message, field));
+        }
+        message.fields.iter().find_map(|field| match field.kind {
+            Type::Message(id) if field.shape == Shape::Inline => {
+                self.member(self.message(id), name)
+            }
+            _ => None,
+        })
     }
 
     /// The message of an API type, and the schema itself.
@@ -175,17 +203,18 @@ impl Schema {
                 }
             }
         }
-        let fields = |(file, body): &(&str, String)| {
-            Message(
-                body.split_whitespace()
-                    .filter_map(|text| parse_field(file, text, &names))
-                    .collect(),
-            )
+        let fields = |(file, body): &(&str, String)| Message {
+            name: String::new(),
+            fields: body
+                .split_whitespace()
+                .filter_map(|text| parse_field(file, text, &names))
+                .collect(),
         };
-        Self {
-            messages: bodies.iter().map(fields).collect(),
-            names,
+        let mut messages: Vec<_> = bodies.iter().map(fields).collect();
+        for (name, place) in &names {
+            messages[*place].name.clone_from(name);
         }
+        Self { messages, names }
     }
 }
 
@@ -246,7 +275,11 @@ mod tests {
             .filter(|line| line.starts_with("  "))
             .map(|line| line.split_whitespace().count())
             .sum();
-        let read: usize = schema.messages.iter().map(|message| message.0.len()).sum();
+        let read: usize = schema
+            .messages
+            .iter()
+            .map(|message| message.fields.len())
+            .sum();
         assert_eq!(written, read);
     }
 }

@@ -6,6 +6,7 @@ mod media;
 
 pub use accept::{Accept, Format, View};
 pub use body::Body;
+pub(in crate::api) use body::yaml;
 
 /// How a client wants discovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,17 @@
 //! Patches: JSON patch, merge patch, strategic merge patch, apply.
 
-use serde_json::Value;
+mod apply;
+mod keys;
+mod strategic;
 
-use super::resources::Resource;
-use crate::status::Status;
+use serde_json::{Value, json};
+
+use super::{
+    convert, errors,
+    negotiate::Body,
+    resources::{Resource, Subresource},
+};
+use crate::{auth::fields::text, status::Status};
 
 /// How a patch is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +31,18 @@ impl PatchType {
     ///
     /// # Errors
     /// 415 for any other media type.
-    pub fn parse(_content_type: Option<&str>) -> Result<Self, Status> {
-        Ok(Self::Merge)
+    pub fn parse(content_type: Option<&str>) -> Result<Self, Status> {
+        let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("");
+        match media_type.trim() {
+            "application/json-patch+json" => Ok(Self::Json),
+            "application/merge-patch+json" => Ok(Self::Merge),
+            "application/strategic-merge-patch+json" => Ok(Self::Strategic),
+            "application/apply-patch+yaml" => Ok(Self::Apply),
+            _ => Err(errors::unsupported_body(
+                "application/json-patch+json, application/merge-patch+json, \
+                 application/strategic-merge-patch+json, application/apply-patch+yaml",
+            )),
+        }
     }
 }
 
@@ -40,11 +58,11 @@ pub struct Options<'a> {
 /// A patched object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patched {
-    /// The whole object, in the stored version; continue as with an update (or a creation).
+    /// The whole object, in the stored version; continue with `fields::check`, then as with an update (or a creation).
     pub object: Value,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
-    /// Fields that stood in the patch twice or that its type does not have are reported by `fields::check` on `object`.
+    /// Fields that stood in the patch twice, for `fields::check`.
     pub duplicates: Vec<String>,
 }
 
@@ -54,15 +72,82 @@ pub struct Patched {
 /// 400 for a patch that cannot be read, 404 when there is no object, 409 for a conflict of apply, 422 when it does not
 /// fit the object.
 pub fn apply(
-    _resource: &'static Resource,
-    _patch_type: PatchType,
+    resource: &'static Resource,
+    patch_type: PatchType,
     current: Option<&Value>,
-    _patch: &[u8],
-    _options: Options<'_>,
+    patch: &[u8],
+    options: Options<'_>,
 ) -> Result<Patched, Status> {
+    if patch_type == PatchType::Apply {
+        return apply::apply(resource, current, patch, options);
+    }
+    let current = current.ok_or_else(|| errors::not_found(resource, ""))?;
+    // A patch speaks the version of its URL, not the stored one.
+    let mut shown = convert::from_stored(resource, current).into_owned();
+    let body =
+        Body::json(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    match patch_type {
+        PatchType::Json => json_patch(&mut shown, body.value)?,
+        PatchType::Merge => {
+            require_object(&body.value)?;
+            json_patch::merge(&mut shown, &body.value);
+        }
+        PatchType::Strategic | PatchType::Apply => {
+            require_object(&body.value)?;
+            strategic::merge(&mut shown, body.value)?;
+        }
+    }
+    same_type(resource, &shown)?;
+    convert::to_stored(resource, &mut shown);
+    super::json::strip_nulls(&mut shown);
     Ok(Patched {
-        object: current.cloned().unwrap_or(Value::Null),
+        object: shown,
         warnings: Vec::new(),
-        duplicates: Vec::new(),
+        duplicates: body.duplicates,
     })
 }
+
+/// Whether the patched object is of a kind that `part` speaks: only such parts can be patched with [`apply`] directly.
+pub fn speaks_own_kind(resource: &Resource, part: Option<&Subresource>) -> bool {
+    part.is_none_or(|part| part.kind == resource.kind)
+}
+
+fn require_object(patch: &Value) -> Result<(), Status> {
+    if patch.is_object() {
+        return Ok(());
+    }
+    Err(Status::bad_request("the patch must be a JSON object"))
+}
+
+fn json_patch(object: &mut Value, patch: Value) -> Result<(), Status> {
+    let patch: json_patch::Patch = serde_json::from_value(patch)
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    json_patch::patch(object, &patch).map_err(|e| unfit(&e.to_string()))
+}
+
+/// 422 in the shape that clients know from failed `test` operations.
+fn unfit(why: &str) -> Status {
+    Status {
+        details: json!({"causes": [{"reason": "UnexpectedServerResponse", "message": why}]}),
+        ..Status::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {why}"),
+        )
+    }
+}
+
+fn same_type(resource: &Resource, object: &Value) -> Result<(), Status> {
+    let (api_version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
+    if api_version == resource.api_version() && kind == resource.kind {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the patch makes the object a {api_version} {kind}, but it must stay a {} {}",
+        resource.api_version(),
+        resource.kind
+    )))
+}
+
+#[cfg(test)]
+mod tests;

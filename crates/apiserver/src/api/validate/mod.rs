@@ -1,5 +1,7 @@
 //! Validation: what is wrong with an object.
 
+pub mod names;
+
 use serde_json::Value;
 
 use super::{errors::FieldError, resources::Resource, write::Target};
