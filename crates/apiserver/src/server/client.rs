@@ -10,10 +10,12 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Empty};
 use tower::Service;
 
-use super::{Body, Inner};
+use super::{
+    Body, Inner,
+    handle::{Caller, handle},
+};
 use crate::{attributes::UserInfo, proxy::BoxError};
 
 /// Sends requests straight to the server's routing, as one user.
@@ -42,11 +44,9 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _request: Request<B>) -> Self::Future {
-        let _ = (&self.inner, &self.user);
-        Box::pin(async {
-            let empty = Empty::new().map_err(|never| match never {});
-            Ok(Response::new(empty.boxed_unsync()))
-        })
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let caller = Caller::InProcess(self.user.clone());
+        let answer = handle(self.inner.clone(), caller, request);
+        Box::pin(async { Ok(answer.await) })
     }
 }

@@ -37,6 +37,9 @@ pub struct Config {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The database cannot be opened; in particular another process has it.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenError),
     /// Somebody else has the port, or the address is not this machine's.
     #[error("cannot listen on {address}: {source}; {remedy}")]
     Listen {

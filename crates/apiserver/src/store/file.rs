@@ -265,8 +265,12 @@ impl Store for FileStore {
         failure.clone().map_or(Ok(()), Err)
     }
 
+    fn end_watches(&self) {
+        self.index.end_watches();
+    }
+
     fn close(&self) {
-        self.index.close();
+        self.end_watches();
         let writer = self
             .writer
             .lock()

@@ -18,6 +18,8 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 /// The same for collections that change all the time and whose past nobody needs.
 const MAX_FLEETING_EVENTS: usize = 256;
+/// How many events a watch is handed at once: what a slow reader may keep alive.
+const MAX_LOOK: usize = 256;
 const FLEETING: [&str; 3] = [
     "coordination.k8s.io/leases",
     "/events",
@@ -146,13 +148,17 @@ impl Index {
         if after < topic.history.floor {
             return Look::Expired(topic.history.floor);
         }
-        // A revision of the future waits until the store gets there.
-        let upto = state.revision.max(after);
-        Look::Events(topic.history.after(after), upto)
+        let events = topic.history.after(after);
+        let upto = match events.last() {
+            Some(last) if events.len() == MAX_LOOK => last.revision,
+            // A revision of the future waits until the store gets there.
+            _ => state.revision.max(after),
+        };
+        Look::Events(events, upto)
     }
 
     /// Ends every watch.
-    pub fn close(&self) {
+    pub fn end_watches(&self) {
         let mut state = self.write();
         state.closed = true;
         for topic in state.collections.values() {
@@ -243,6 +249,6 @@ impl History {
 
     fn after(&self, revision: u64) -> Vec<Arc<Event>> {
         let start = self.events.partition_point(|e| e.revision <= revision);
-        self.events.range(start..).cloned().collect()
+        self.events.range(start..).take(MAX_LOOK).cloned().collect()
     }
 }

@@ -110,7 +110,10 @@ pub trait Store: Send + Sync {
     /// When they do not, with the reason.
     fn health(&self) -> Result<(), String>;
 
-    /// Ends watches and writes and closes the files; waits for writes under way.
+    /// Ends every watch, now and from now on.
+    fn end_watches(&self);
+
+    /// Ends watches and writes and closes the files; blocks until writes under way are done.
     fn close(&self);
 }
 
