@@ -104,13 +104,18 @@ fn unanswered(socket: &Path, verb: Verb, error: &CallError) -> CniError {
         (Verb::Status, _) => code::NOT_AVAILABLE,
         (
             _,
-            CallError::Absent | CallError::Timeout(_) | CallError::Wire(WireError::Protocol { .. }),
+            CallError::Absent
+            | CallError::Timeout(_)
+            | CallError::Wire(WireError::Protocol { .. } | WireError::Closed),
         ) => code::TRY_AGAIN,
         (_, CallError::Wire(_)) => code::IO,
     };
     let msg = match error {
         CallError::Absent => "the Malha agent is not running on this node",
         CallError::Timeout(_) => "the Malha agent on this node does not answer",
+        CallError::Wire(WireError::Closed) => {
+            "the Malha agent on this node ended while it was asked"
+        }
         CallError::Wire(_) => "the Malha agent on this node cannot be asked",
     };
     let remedy = "look at its pod in kube-system (kubectl -n kube-system get pods -o wide)";

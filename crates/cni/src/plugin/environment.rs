@@ -1,8 +1,8 @@
 //! The `CNI_*` variables.
 
-use std::{ffi::OsString, fmt};
+use std::ffi::OsString;
 
-use crate::types::{Args, CniError, Version, check_container_id, check_ifname, code};
+use crate::types::{Args, CniError, check_container_id, check_ifname, code};
 use crate::wire::Verb;
 
 /// What `CNI_COMMAND` asks for.
@@ -41,15 +41,6 @@ pub enum Unusable {
 }
 
 impl Verb {
-    /// The first version that has the verb.
-    pub fn since(self) -> Version {
-        match self {
-            Verb::Add | Verb::Del => Version::V0_1_0,
-            Verb::Check => Version::V0_4_0,
-            Verb::Gc | Verb::Status => Version::V1_1_0,
-        }
-    }
-
     /// Whether it is about one attachment.
     fn has_attachment(self) -> bool {
         matches!(self, Verb::Add | Verb::Del | Verb::Check)
@@ -58,18 +49,6 @@ impl Verb {
     /// Whether the network namespace must be there.
     pub(super) fn needs_netns(self) -> bool {
         matches!(self, Verb::Add | Verb::Check)
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Verb::Add => "ADD",
-            Verb::Del => "DEL",
-            Verb::Check => "CHECK",
-            Verb::Gc => "GC",
-            Verb::Status => "STATUS",
-        })
     }
 }
 

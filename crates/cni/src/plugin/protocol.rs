@@ -87,7 +87,11 @@ fn serve(
     let Command::Verb(verb) = environment.command else {
         return Ok(Some(versions()));
     };
-    let config = PluginConf::parse(&read(input)?)?;
+    let text = read(input)?;
+    let config = match verb {
+        Verb::Del => PluginConf::parse_for_del(&text)?,
+        _ => PluginConf::parse(&text)?,
+    };
     *version = config.version;
     check_version(verb, config.version)?;
     if verb == Verb::Gc && config.valid_attachments.is_none() {

@@ -43,17 +43,7 @@ impl PluginConf {
     /// Code 6 for what is not JSON of the right shape, 7 for a missing or malformed name or a wrong value, 1 for an
     /// unknown version.
     pub fn parse(text: &[u8]) -> Result<Self, CniError> {
-        if text.iter().all(u8::is_ascii_whitespace) {
-            return Err(CniError::new(
-                code::DECODE,
-                "no network configuration on standard input",
-            ));
-        }
-        let raw: Value = serde_json::from_slice(text).map_err(|error| broken(&error))?;
-        match raw {
-            Value::Object(raw) => Self::from_object(raw),
-            _ => Err(broken(&"it is no object")),
-        }
+        Self::from_object(object(text)?)
     }
 
     /// Reads a configuration that is JSON already.
@@ -61,31 +51,80 @@ impl PluginConf {
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn from_object(raw: Map<String, Value>) -> Result<Self, CniError> {
+        let mut conf = Self::common(raw)?;
+        conf.capabilities = capabilities(&conf.raw)?;
+        conf.prev_result = prev_result(&conf.raw, conf.version)?;
+        conf.valid_attachments = attachments(&conf.raw)?;
+        Ok(conf)
+    }
+
+    /// Reads a configuration for DEL. What was refused when it came with ADD comes with DEL again, and must not keep
+    /// the container from going away: wrong capability arguments and an unreadable `prevResult` are as good as none.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but not for these two.
+    pub fn parse_for_del(text: &[u8]) -> Result<Self, CniError> {
+        Self::for_del(object(text)?)
+    }
+
+    /// As [`parse_for_del`](Self::parse_for_del), for what is JSON already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn for_del(raw: Map<String, Value>) -> Result<Self, CniError> {
+        let mut conf = Self::common(raw)?;
+        conf.capabilities = capabilities(&conf.raw).unwrap_or_default();
+        conf.prev_result = prev_result(&conf.raw, conf.version).unwrap_or_default();
+        Ok(conf)
+    }
+
+    fn common(raw: Map<String, Value>) -> Result<Self, CniError> {
         let name = text(&raw, "name")?.unwrap_or_default();
         check_network_name(&name)?;
-        let version: Version = text(&raw, "cniVersion")?.unwrap_or_default().parse()?;
-        let capabilities = match raw.get("runtimeConfig") {
-            None | Some(Value::Null) => CapabilityArgs::default(),
-            Some(Value::Object(object)) => CapabilityArgs::parse(object)?,
-            Some(_) => return Err(broken(&"runtimeConfig is no object")),
-        };
-        let prev_result = match raw.get("prevResult") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(prev_result(value, version)?),
-        };
-        let valid_attachments = attachments(&raw)?;
-        let socket = text(&raw, "socket")?
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from);
         Ok(Self {
-            version,
+            version: text(&raw, "cniVersion")?.unwrap_or_default().parse()?,
             name,
-            prev_result,
-            capabilities,
-            valid_attachments,
-            socket,
+            prev_result: None,
+            capabilities: CapabilityArgs::default(),
+            valid_attachments: None,
+            socket: text(&raw, "socket")?
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             raw,
         })
+    }
+}
+
+fn object(text: &[u8]) -> Result<Map<String, Value>, CniError> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(CniError::new(
+            code::DECODE,
+            "no network configuration on standard input",
+        ));
+    }
+    match serde_json::from_slice(text) {
+        Ok(Value::Object(raw)) => Ok(raw),
+        Ok(_) => Err(broken(&"it is no object")),
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+fn capabilities(raw: &Map<String, Value>) -> Result<CapabilityArgs, CniError> {
+    match raw.get("runtimeConfig") {
+        None | Some(Value::Null) => Ok(CapabilityArgs::default()),
+        Some(Value::Object(object)) => CapabilityArgs::parse(object),
+        Some(_) => Err(broken(&"runtimeConfig is no object")),
+    }
+}
+
+fn prev_result(raw: &Map<String, Value>, version: Version) -> Result<Option<Success>, CniError> {
+    let named = |error: CniError| CniError {
+        msg: format!("prevResult: {}", error.msg),
+        ..error
+    };
+    match raw.get("prevResult") {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => Success::from_value(value, version).map(Some).map_err(named),
     }
 }
 
@@ -102,13 +141,6 @@ fn text(raw: &Map<String, Value>, key: &str) -> Result<Option<String>, CniError>
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(other) => Err(broken(&format_args!("{key} is {other}, not a text"))),
     }
-}
-
-fn prev_result(value: &Value, version: Version) -> Result<Success, CniError> {
-    Success::from_value(value, version).map_err(|error| CniError {
-        msg: format!("prevResult: {}", error.msg),
-        ..error
-    })
 }
 
 /// libcni sends the list twice, under the name of the specification and under one of its own.

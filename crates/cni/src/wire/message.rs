@@ -1,6 +1,7 @@
 //! Requests and replies, and how they are laid on the socket.
 
 use std::{
+    fmt,
     io::{self, IoSlice, IoSliceMut, Write},
     mem::MaybeUninit,
     os::{
@@ -39,6 +40,30 @@ pub enum Verb {
     Status,
 }
 
+impl Verb {
+    /// The first version that has the verb.
+    pub fn since(self) -> Version {
+        match self {
+            Verb::Add | Verb::Del => Version::V0_1_0,
+            Verb::Check => Version::V0_4_0,
+            Verb::Gc | Verb::Status => Version::V1_1_0,
+        }
+    }
+}
+
+/// The value of `CNI_COMMAND`.
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verb::Add => "ADD",
+            Verb::Del => "DEL",
+            Verb::Check => "CHECK",
+            Verb::Gc => "GC",
+            Verb::Status => "STATUS",
+        })
+    }
+}
+
 /// A request. What the verb does not have (GC and STATUS have no container) is empty.
 #[derive(Debug)]
 pub struct Request {
@@ -66,7 +91,10 @@ pub type Answer = Result<Option<Success>, CniError>;
 pub enum WireError {
     /// The socket failed or its deadline passed.
     #[error("the socket between plugin and agent failed: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The other side went away before it had said all.
+    #[error("the connection ended before the answer")]
+    Closed,
     /// What came is no message of this protocol.
     #[error("a message between plugin and agent cannot be read: {0}")]
     Malformed(String),
@@ -79,6 +107,16 @@ pub enum WireError {
     /// The other side is not root.
     #[error("a process of user {0} connected; only root may")]
     Forbidden(u32),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match error.kind() {
+            BrokenPipe | ConnectionReset => WireError::Closed,
+            _ => WireError::Io(error),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,8 +172,11 @@ impl Request {
     /// When it is no request of this protocol.
     pub(crate) fn from_line(line: &[u8], netns: Option<OwnedFd>) -> Result<Self, WireError> {
         let line: RequestLine = from_json(line)?;
-        let config = PluginConf::from_object(line.config)
-            .map_err(|e| WireError::Malformed(e.to_string()))?;
+        let config = match line.verb {
+            Verb::Del => PluginConf::for_del(line.config),
+            _ => PluginConf::from_object(line.config),
+        };
+        let config = config.map_err(|e| WireError::Malformed(e.to_string()))?;
         Ok(Self {
             verb: line.verb,
             container_id: line.container_id,
@@ -287,9 +328,7 @@ fn read_line(stream: &UnixStream) -> Result<(Vec<u8>, Vec<OwnedFd>), WireError> 
             return Ok((line, descriptors));
         }
         if fresh.is_empty() {
-            return Err(WireError::Malformed(
-                "the connection ended within a line".into(),
-            ));
+            return Err(WireError::Closed);
         }
         line.extend_from_slice(fresh);
         if line.len() > LINE_MAX {

@@ -173,7 +173,7 @@ fn answer(stream: &UnixStream, handle: &impl Fn(Request) -> Answer) -> Result<()
     }
     match read_request(stream) {
         Ok(request) => write_reply(stream, &handle(request)),
-        Err(WireError::Io(error)) => Err(error.into()),
+        Err(error @ (WireError::Io(_) | WireError::Closed)) => Err(error),
         Err(error) => write_reply(stream, &Err(CniError::new(code::DECODE, error.to_string()))),
     }
 }
