@@ -49,5 +49,5 @@ deps:
 	tools/install-packages clang make gcc
 
 test-deps: deps
-	tools/install-packages iproute2 iputils-ping nftables iperf3 iptables openssl containernetworking-plugins kubernetes-client
+	tools/install-packages iproute2 iputils-ping nftables iperf3 iptables openssl containernetworking-plugins
 	tools/install-cargo-tool cargo-nextest

@@ -22,6 +22,7 @@ pub mod connect;
 mod down;
 pub mod enter;
 mod fabric;
+pub mod fetch;
 mod files;
 mod forward;
 pub mod hold;
@@ -35,6 +36,7 @@ pub mod serve;
 pub mod state;
 pub mod status;
 pub mod story;
+pub mod stream;
 mod table;
 
 pub use down::down;

@@ -6,15 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use http_body_util::{BodyExt, Empty};
-use hyper::{body::Bytes, client::conn::http1};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use nix::sched::{CloneFlags, setns};
-use tokio::net::TcpStream;
 
 use crate::{
     enter::network,
+    fetch,
     pods::{ECHO_PORT, HTTP_PORT},
     serve::Outcome,
     state::State,
@@ -151,18 +148,10 @@ fn outcomes(from: &Place, to: &Place) -> Result<Vec<Option<Outcome>>> {
 
 /// Has the test server at `server` knock at `target`.
 async fn ask(server: IpAddr, protocol: &str, target: IpAddr) -> Result<Outcome> {
-    let address = SocketAddr::new(server, HTTP_PORT);
-    let stream = TcpStream::connect(address)
-        .await
-        .with_context(|| format!("cannot reach the test server at {address} from its node"))?;
-    let (mut client, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
     let path = format!("/dial?protocol={protocol}&host={target}&port={ECHO_PORT}&count={COUNT}");
-    let request = http::Request::get(path)
-        .header(http::header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let response = client.send_request(request).await?;
-    let body = response.into_body().collect().await?.to_bytes();
+    let body = fetch::get(SocketAddr::new(server, HTTP_PORT), &path)
+        .await
+        .context("cannot ask a test pod from its node")?;
     serde_json::from_slice(&body).with_context(|| {
         format!(
             "the test server answered {:?}",

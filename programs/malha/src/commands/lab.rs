@@ -11,9 +11,9 @@ use clap::Subcommand;
 use malha_lab::{
     Options,
     connect::{self, Protocol},
-    enter, hold,
+    enter, fetch, hold,
     serve::{self, Ports},
-    status, story,
+    status, story, stream,
 };
 
 use super::block_on;
@@ -64,6 +64,24 @@ enum Command {
         /// Seconds to wait.
         #[arg(long, default_value_t = 2.0)]
         timeout: f64,
+    },
+    /// Send numbered datagrams to an echo server at a steady pace; tell as JSON which did not come back.
+    Stream {
+        /// ADDRESS:PORT of the echo server.
+        to: SocketAddr,
+        /// How many datagrams.
+        #[arg(long, default_value_t = 1000)]
+        count: u32,
+        /// Milliseconds between two.
+        #[arg(long, default_value_t = 1)]
+        interval_ms: u64,
+    },
+    /// Print what a test server answers.
+    Fetch {
+        /// ADDRESS:PORT
+        server: SocketAddr,
+        /// For example /clientip
+        path: String,
     },
     /// Hold a part of the lab up (started by the lab itself).
     #[command(hide = true)]
@@ -116,6 +134,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
             serve::run(Ports { http, tcp, udp }).await.map(|()| ExitCode::SUCCESS)
         }),
         Command::Connect { to, protocol, timeout } => knock(&to, protocol, timeout),
+        Command::Stream { to, count, interval_ms } => {
+            let outcome = stream::run(to, count, Duration::from_millis(interval_ms))?;
+            println!("{}", serde_json::to_string(&outcome)?);
+            Ok(if outcome.lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Fetch { server, path } => block_on(async move {
+            print!("{}", String::from_utf8_lossy(&fetch::get(server, &path).await?));
+            Ok(ExitCode::SUCCESS)
+        }),
         Command::Hold { part } => match part {
             Part::Fabric { port, api_server } => hold::fabric(port, api_server),
             Part::Machine { name } => hold::machine(&name),
