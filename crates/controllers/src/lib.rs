@@ -1,6 +1,24 @@
 //! The embedded control plane's controllers, each a client of the API like any other.
+//!
+//! All of them have one shape (`frame`): shared watches fill one store per kind (`world`), a pure function decides what
+//! is to be done now, and one loop does it, waits and retries.
 
+mod accounts;
+mod certificates;
 mod config;
+mod discovery;
+mod frame;
+mod garbage;
+mod matching;
+mod namespaces;
+mod nodes;
+mod pod_gc;
+mod pods;
+mod start;
+#[cfg(test)]
+mod testing;
+mod tokens;
+mod world;
 
 use std::future::Future;
 
@@ -18,7 +36,8 @@ pub async fn run(
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), Error> {
-    let _ = (client, config);
+    let mut tasks = start::start(client, &config)?;
     shutdown.await;
+    tasks.shutdown().await;
     Ok(())
 }
