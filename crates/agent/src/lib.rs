@@ -1,1 +1,26 @@
 //! The network agent: one loop from watched objects to desired state to reconciled kernel state.
+//!
+//! ```text
+//!  API server ──watch──▶ Change ──▶ Brain (index + host) ──▶ Desired ──▶ Mailbox ──▶ Runner ──▶ targets, in order:
+//!                                     │ pure: model::desired                           settings, overlay, datapath,
+//!  host (links, addresses, paths) ────┘ published only when it differs                 routes, masquerade, endpoints,
+//!                                                                                      and last cni (node Ready)
+//!  malha-cni ──wire──▶ cni::Handler ──▶ endpoint Manager             status, events, condition ◀── Board
+//!  malha status ──HTTP──▶ api
+//! ```
+//! The kernel keeps everything that forwards packets: this process may end at any moment.
+mod agent;
+pub mod api;
+mod brain;
+pub mod cluster;
+mod cni;
+pub mod config;
+pub mod model;
+mod observe;
+mod report;
+mod sources;
+pub mod target;
+
+pub use agent::run;
+pub use cluster::connection::Cluster;
+pub use config::{Config, ConfigError, Paths, Routing};

@@ -1,0 +1,241 @@
+//! The agent as a whole: what it stands on, its loop, and its end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use jiff::Timestamp;
+use malha_cni::wire;
+use malha_datapath::Datapath;
+use malha_endpoint::Manager;
+use malha_kernel::machine;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{Api, DropWatch};
+use crate::brain::Brain;
+use crate::cluster::connection::{Cluster, Current, connect};
+use crate::cluster::events::Notices;
+use crate::cluster::{Change, condition, events, nodes, ranges};
+use crate::cni::{Handler, Installer};
+use crate::config::Config;
+use crate::model::Desired;
+use crate::observe;
+use crate::report;
+use crate::sources::Knowledge;
+use crate::target::{
+    Board, DatapathTarget, EndpointsTarget, Mailbox, MasqueradeTarget, OverlayTarget, RoutesTarget,
+    Runner, SysctlTarget,
+};
+
+/// How often the host is looked at, besides when something is known to have changed.
+const LOOK: Duration = Duration::from_secs(5);
+/// Stacks of the agent's threads, in bytes.
+const STACK: usize = 512 * 1024;
+
+/// Run the agent until `shutdown`. What it brought about stays: pods keep their network while no agent runs.
+///
+/// Acts in the calling thread's network namespace; wants a runtime with one thread, so that all of its work does.
+///
+/// # Errors
+/// When it cannot start: a wrong setting, no privilege, a kernel that lacks something, no service account.
+pub async fn run(
+    config: Config,
+    cluster: Cluster,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    config.check()?;
+    let config = Arc::new(config);
+    let ground = Ground::lay(&config)?;
+    let current = connect(cluster)?;
+    let (notices, told) = Notices::channel();
+    let mailbox = Arc::new(Mailbox::default());
+    let (board, runner) = start_runner(&ground, &config, &mailbox)?;
+    let handler = Handler {
+        manager: ground.manager.clone(),
+        board: board.clone(),
+        notices: notices.clone(),
+    };
+    let stopper = ground.server.stopper();
+    let cni = thread("cni-accept", move || serve_cni(&ground.server, &handler))?;
+    let watches = Watches::start(&config, &current, &board, told);
+    let (thoughts, desired) = watch::channel(None);
+    let drops = DropWatch::start(ground.datapath.events()?, Arc::new(ground.manager.clone()))?;
+    let knowledge = Knowledge {
+        config: config.clone(),
+        started_at: Timestamp::now(),
+        desired: desired.clone(),
+        board: board.clone(),
+        server: current,
+        watch_problem: watches.problem.clone(),
+        datapath: ground.datapath.clone(),
+        manager: ground.manager.clone(),
+        drops: drops.clone(),
+    };
+    let api = Api::serve(&config.paths.api_socket, Arc::new(knowledge))?;
+    let reporter = tokio::spawn(report::run(notices, board, desired));
+    tracing::info!(node = config.node_name, routing = %config.routing, "agent started");
+
+    tokio::select! {
+        () = think(config, watches.changes, &mailbox, &thoughts) => {}
+        () = shutdown => {}
+    }
+
+    tracing::info!("agent stopping: pods that are there keep their network");
+    reporter.abort();
+    stopper.stop();
+    mailbox.stop();
+    drops.stop();
+    drop(api);
+    join([cni, runner]).await;
+    Ok(())
+}
+
+/// What everything stands on.
+struct Ground {
+    datapath: Arc<Datapath>,
+    manager: Arc<Manager>,
+    installer: Installer,
+    server: wire::Server,
+}
+
+impl Ground {
+    /// In the order of dependence. Pods' traffic flows on during all of it.
+    fn lay(config: &Config) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!(
+                "the agent needs root: run it as a privileged pod (deploy/malha.yaml), or through sudo"
+            );
+        }
+        let paths = &config.paths;
+        std::fs::create_dir_all(&paths.run)
+            .with_context(|| format!("cannot make {}", paths.run.display()))?;
+        let boot_id = machine::boot_id()?;
+        let installer = Installer::new(paths)?;
+        installer.forget_last_boot(&paths.run, &boot_id)?;
+        if paths.pins.starts_with(machine::BPFFS) && machine::ensure_bpffs()? {
+            tracing::info!("mounted the BPF filesystem at {}", machine::BPFFS);
+        }
+        let open = malha_datapath::Config {
+            pins: paths.pins.clone(),
+            ..malha_datapath::Config::default()
+        };
+        let datapath = Arc::new(Datapath::open(&open)?);
+        let state = malha_endpoint::Config::new(&paths.state, boot_id);
+        let manager = Arc::new(Manager::open(state, datapath.clone())?);
+        let server = wire::Server::bind(&paths.cni_socket)
+            .with_context(|| format!("cannot listen on {}", paths.cni_socket.display()))?;
+        Ok(Self {
+            datapath,
+            manager,
+            installer,
+            server,
+        })
+    }
+}
+
+fn start_runner(
+    ground: &Ground,
+    config: &Config,
+    mailbox: &Arc<Mailbox>,
+) -> Result<(watch::Receiver<Board>, JoinHandle<()>)> {
+    let (runner, board) = Runner::new(
+        vec![
+            Box::new(SysctlTarget),
+            Box::new(OverlayTarget),
+            Box::new(DatapathTarget::new(ground.datapath.clone())),
+            Box::new(RoutesTarget),
+            Box::new(MasqueradeTarget),
+            Box::new(EndpointsTarget::new(ground.manager.clone())),
+        ],
+        ground.installer.clone().into_target(),
+    );
+    tracing::debug!(mtu = config.mtu, "starting the reconcilers");
+    let mailbox = mailbox.clone();
+    let thread = thread("reconcile", move || runner.run(&mailbox))?;
+    Ok((board, thread))
+}
+
+fn serve_cni(server: &wire::Server, handler: &Handler) {
+    if let Err(error) = server.serve(|request| handler.handle(request)) {
+        tracing::error!(%error, "the CNI socket failed: restart the agent");
+    }
+}
+
+/// The tasks that talk to the cluster. They end when their channels do.
+struct Watches {
+    changes: mpsc::Receiver<Change>,
+    problem: watch::Receiver<Option<String>>,
+}
+
+impl Watches {
+    fn start(
+        config: &Config,
+        current: &Current,
+        board: &watch::Receiver<Board>,
+        told: mpsc::Receiver<events::Notice>,
+    ) -> Self {
+        let node = config.node_name.clone();
+        let (changes, receiver) = mpsc::channel(256);
+        let (condition, found) = watch::channel(None);
+        let (problem, problem_receiver) = watch::channel(None);
+        let sinks = nodes::Sinks {
+            changes: changes.clone(),
+            condition,
+            problem,
+        };
+        tokio::spawn(nodes::run(current.clone(), node.clone(), sinks));
+        if config.pod_ranges.is_empty() {
+            tokio::spawn(ranges::run(current.clone(), changes));
+        }
+        let wanted = report::wanted_condition(board.clone());
+        tokio::spawn(condition::run(current.clone(), node.clone(), wanted, found));
+        tokio::spawn(events::run(current.clone(), node, told));
+        Self {
+            changes: receiver,
+            problem: problem_receiver,
+        }
+    }
+}
+
+/// The loop: changes in, desired state out.
+async fn think(
+    config: Arc<Config>,
+    mut changes: mpsc::Receiver<Change>,
+    mailbox: &Mailbox,
+    thoughts: &watch::Sender<Option<Arc<Desired>>>,
+) {
+    let mut brain = Brain::new(config, |peers: &[_]| Ok(observe::host(peers)?));
+    let mut ticker = tokio::time::interval(LOOK);
+    loop {
+        let mut batch = tokio::select! {
+            change = changes.recv() => match change {
+                Some(change) => vec![change],
+                None => return,
+            },
+            _ = ticker.tick() => vec![Change::Host],
+        };
+        while let Ok(change) = changes.try_recv() {
+            batch.push(change);
+        }
+        if let Some(thought) = brain.absorb(batch) {
+            thoughts.send_replace(thought.as_ref().ok().cloned());
+            mailbox.put(thought);
+        }
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK);
+    builder
+        .spawn(work)
+        .with_context(|| format!("cannot start thread {name}"))
+}
+
+async fn join(threads: impl IntoIterator<Item = JoinHandle<()>> + Send + 'static) {
+    let wait = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+    let _ = tokio::task::spawn_blocking(wait).await;
+}
