@@ -131,6 +131,18 @@ impl AsFd for Events {
     }
 }
 
+/// The clock of [`PacketDrop::time`], now.
+#[must_use]
+pub fn event_clock() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes into the value, which lives for the length of the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec as u64).wrapping_mul(1_000_000_000) + now.tv_nsec as u64
+}
+
 fn from_event(event: &DropEvent) -> Option<PacketDrop> {
     Some(PacketDrop {
         time: event.time,

@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 use malha_abi::{ABI_VERSION, ConfigValue, map as name};
 use nix::fcntl::{Flock, FlockArg};
 
-pub use drops::{DropCount, Events, PacketDrop};
+pub use drops::{DropCount, Events, PacketDrop, event_clock};
 pub use endpoints::{Endpoint, Endpoints, Mac};
 pub use error::{Error, Result};
 pub use hooks::{Direction, Hook};
