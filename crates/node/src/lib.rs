@@ -18,6 +18,7 @@ pub mod config;
 pub mod launch;
 pub mod logs;
 pub mod mounts;
+pub mod runtime;
 
 use std::future::Future;
 

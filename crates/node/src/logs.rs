@@ -154,10 +154,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         /// Whatever a container writes in whatever pieces comes back, and no line is too long.
         #[test]
         fn what_goes_in_comes_out(pieces in proptest::collection::vec(
-            proptest::collection::vec(prop_oneof![9 => any::<u8>(), 1 => Just(b'\n')], 0..40_000), 0..4)) {
+            proptest::collection::vec(prop_oneof![9 => any::<u8>(), 1 => Just(b'\n')], 0..20_000), 0..4)) {
             let (mut lines, mut out) = (Lines::new(Stream::Stderr), Vec::new());
             for piece in &pieces {
                 lines.push(piece, at(0), &mut out);

@@ -11,7 +11,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use super::{
     init, process,
     spec::{self, Failure, Spec, Started},
-    sys::{self, Fork},
+    sys::{self, Alone, Fork},
 };
 
 /// Runs `args` in the bundle's container and exits as they do; 128 + number for a signal.
@@ -27,6 +27,7 @@ pub fn main(bundle: &Path, tty: bool, args: &[String]) -> ExitCode {
 
 fn run(bundle: &Path, tty: bool, args: &[String]) -> Result<u8, Failure> {
     let cannot = |e: io::Error| Failure::setup("cannot read the container's records", e);
+    let alone = Alone::check().map_err(|e| Failure::setup("cannot run a command", e))?;
     let absent = || cannot(io::ErrorKind::NotFound.into());
     let spec: Spec = spec::read_json(&bundle.join(spec::SPEC))
         .map_err(cannot)?
@@ -49,7 +50,7 @@ fn run(bundle: &Path, tty: bool, args: &[String]) -> Result<u8, Failure> {
     );
     move_into_thread_name_spaces(container.as_fd(), namespaces)
         .map_err(|e| Failure::setup("cannot enter the container's namespaces", e))?;
-    match sys::fork().map_err(|e| Failure::setup("cannot fork", e))? {
+    match sys::fork(alone).map_err(|e| Failure::setup("cannot fork", e))? {
         Fork::Child => {
             let Err(failure) = become_program(&spec, tty, args);
             eprintln!("{failure}");

@@ -10,7 +10,7 @@ use nix::sys::{
 use super::{
     init, process,
     spec::PidNamespace,
-    sys::{self, Fork},
+    sys::{self, Alone, Fork},
 };
 
 /// Leaves such a process behind, prints its [`ProcessId`](super::spec::ProcessId) and returns.
@@ -25,9 +25,10 @@ pub fn main() -> ExitCode {
 }
 
 fn start() -> io::Result<()> {
+    let alone = Alone::check()?;
     rustix::process::setsid()?;
     init::enter_pid_namespace(&PidNamespace::Own).map_err(io::Error::other)?;
-    match sys::fork()? {
+    match sys::fork(alone)? {
         Fork::Child => {
             let null = File::options().read(true).write(true).open("/dev/null")?;
             rustix::stdio::dup2_stdin(&null)?;

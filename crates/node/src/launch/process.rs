@@ -29,21 +29,28 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// When there is no such process.
 pub fn identify(pid: i32) -> io::Result<ProcessId> {
+    Ok(read(pid)?.0)
+}
+
+fn read(pid: i32) -> io::Result<(ProcessId, char)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(ProcessId { pid, start_time })
+    let (start_time, state) = start_and_state(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((ProcessId { pid, start_time }, state))
 }
 
-/// Field 22; the second one is a name in brackets that may hold anything.
-fn start_time(stat: &str) -> Option<u64> {
+/// Fields 22 and 3; the second one is a name in brackets that may hold anything.
+fn start_and_state(stat: &str) -> Option<(u64, char)> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((fields.nth(18)?.parse().ok()?, state))
 }
 
-/// A descriptor of exactly this process; `None` when it has ended.
+/// A descriptor of exactly this process; `None` when it has ended, be it reaped or not.
 pub fn find(id: ProcessId) -> Option<OwnedFd> {
     let descriptor = open(id.pid).ok()?;
-    (identify(id.pid).ok()? == id).then_some(descriptor)
+    let (now, state) = read(id.pid).ok()?;
+    (now == id && !matches!(state, 'Z' | 'X')).then_some(descriptor)
 }
 
 /// Sends a signal to exactly this process; one that has ended needs none.
@@ -114,8 +121,8 @@ mod tests {
     #[test]
     fn a_name_cannot_confuse_the_start_time() {
         let stat = "42 (a) b) c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 8675309 1 2";
-        assert_eq!(start_time(stat), Some(8_675_309));
-        assert_eq!(start_time("42 (x"), None);
+        assert_eq!(start_and_state(stat), Some((8_675_309, 'S')));
+        assert_eq!(start_and_state("42 (x"), None);
     }
 
     #[test]

@@ -195,11 +195,13 @@ pub fn assemble(spec: &Spec, sources: Sources, at: &Path) -> Result<()> {
     for entry in sources.entries {
         attach_entry(entry).map_err(failed("cannot attach the image"))?;
     }
-    match &spec.root {
-        Root::Programs(_) => minimal_files().map_err(failed("cannot write the image's files"))?,
-        Root::Host { hidden } => hide(hidden).map_err(failed("cannot hide the host's secrets"))?,
+    if let Root::Programs(_) = spec.root {
+        minimal_files().map_err(failed("cannot write the image's files"))?;
     }
     filesystems::mount_all(&spec.privileges, sources.cgroups)?;
+    if let Root::Host { hidden } = &spec.root {
+        hide(hidden).map_err(failed("cannot hide the host's secrets"))?;
+    }
     device::make(&sources.devices).map_err(failed("cannot make the devices"))?;
     for volume in sources.volumes {
         let what = || format!("cannot mount a volume at {}", volume.target.display());

@@ -26,7 +26,7 @@ use super::{
     process,
     relay::{Input, Relay, Source},
     spec::{self, Exit, Failure, PidNamespace, Report, Spec, Started},
-    sys::{self, Fork},
+    sys::{self, Alone, Fork},
 };
 use crate::logs::Stream;
 
@@ -37,10 +37,11 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// Leaves a shim for the bundle behind and returns. It answers with a [`Report`] on standard output.
 pub fn main(bundle: &Path) -> ExitCode {
-    match sys::fork() {
-        Ok(Fork::Parent(_)) => ExitCode::SUCCESS,
-        Ok(Fork::Child) => {
-            let ended = shim(bundle);
+    let forked = Alone::check().and_then(|alone| Ok((alone, sys::fork(alone)?)));
+    match forked {
+        Ok((_, Fork::Parent(_))) => ExitCode::SUCCESS,
+        Ok((alone, Fork::Child)) => {
+            let ended = shim(bundle, alone);
             if let Err(error) = &ended {
                 eprintln!("shim: {error}");
             }
@@ -60,8 +61,8 @@ pub fn main(bundle: &Path) -> ExitCode {
     }
 }
 
-fn shim(bundle: &Path) -> io::Result<()> {
-    match start(bundle) {
+fn shim(bundle: &Path, alone: Alone) -> io::Result<()> {
+    match start(bundle, alone) {
         Ok(mut running) => {
             let started = Report::Started(running.started);
             spec::write_json(&bundle.join(spec::STARTED), &running.started)?;
@@ -99,7 +100,7 @@ struct Running {
     relay: Relay,
 }
 
-fn start(bundle: &Path) -> Result<Running> {
+fn start(bundle: &Path, alone: Alone) -> Result<Running> {
     let spec: Spec = spec::read_json(&bundle.join(spec::SPEC))
         .and_then(|spec| spec.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .map_err(|e| Failure::setup("cannot read the container's specification", e))?;
@@ -122,7 +123,7 @@ fn start(bundle: &Path) -> Result<Running> {
     let (streams, input, sources) = open_streams(&spec)?;
     let listener = listen(bundle).map_err(|e| Failure::setup("cannot listen for attach", e))?;
     init::enter_pid_namespace(&spec.namespaces.pid)?;
-    let child = spawn(&spec, streams, &root)?;
+    let child = spawn(&spec, streams, &root, alone)?;
     let failed = |e: io::Error| Failure::setup("the container ended while it was started", e);
     let pidfd = process::open(child.as_raw()).map_err(failed)?;
     let started = Started {
@@ -141,10 +142,10 @@ fn start(bundle: &Path) -> Result<Running> {
 }
 
 /// Forks the container and waits until its program runs, which closes its end of a pipe, or it says what failed.
-fn spawn(spec: &Spec, streams: Streams, root: &Path) -> Result<Pid> {
+fn spawn(spec: &Spec, streams: Streams, root: &Path, alone: Alone) -> Result<Pid> {
     let cannot = |e: io::Error| Failure::setup("cannot fork the container", e);
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|e| cannot(e.into()))?;
-    match sys::fork().map_err(cannot)? {
+    match sys::fork(alone).map_err(cannot)? {
         Fork::Child => {
             drop(read);
             let Err(failure) = init::become_container(spec, &streams, root);

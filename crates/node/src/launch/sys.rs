@@ -11,6 +11,7 @@ use rustix::{
     fs::CWD,
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// `AT_RECURSIVE`, which rustix has only among the flags of `open_tree`.
 const RECURSIVE: u32 = libc::AT_RECURSIVE as u32;
@@ -23,16 +24,30 @@ pub enum Fork {
     Parent(Pid),
 }
 
+/// The knowledge that this process has one thread. The launcher starts none.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone(());
+
+impl Alone {
+    /// Looks.
+    ///
+    /// # Errors
+    /// When the process has more threads than one: a child would have their locks but not them.
+    pub fn check() -> io::Result<Self> {
+        match std::fs::read_dir("/proc/self/task")?.count() {
+            1 => Ok(Self(())),
+            _ => Err(io::Error::other(
+                "the launcher has several threads, so it cannot fork",
+            )),
+        }
+    }
+}
+
 /// Forks.
 ///
 /// # Errors
-/// When the process has more threads than one (the child would have their locks but not them), or the kernel refuses.
-pub fn fork() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other(
-            "the launcher has several threads, so it cannot fork",
-        ));
-    }
+/// When the kernel refuses.
+pub fn fork(_: Alone) -> io::Result<Fork> {
     // SAFETY: this is the only thread, so no lock is held by anybody and the child may do whatever the parent may.
     match unsafe { nix::unistd::fork() }? {
         nix::unistd::ForkResult::Child => Ok(Fork::Child),
@@ -104,6 +119,17 @@ pub fn default_action(signal: nix::sys::signal::Signal) -> io::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: no handler is installed, and nobody relies on the action there was before.
     unsafe { sigaction(signal, &default) }?;
+    Ok(())
+}
+
+/// Waits until a descriptor of a process tells that it has ended.
+///
+/// # Errors
+/// Outside of a runtime for asynchronous code.
+pub async fn ended(process: OwnedFd) -> io::Result<()> {
+    // SAFETY: an owned descriptor keeps its number and stays open for as long as the registration, which owns it.
+    let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }?;
+    process.readable().await?.retain_ready();
     Ok(())
 }
 
