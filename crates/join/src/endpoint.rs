@@ -111,7 +111,7 @@ impl FromStr for Endpoint {
 }
 
 /// Letters, digits, `-` and `.`; what follows the last dot is not a number, else it would be a mistyped address.
-fn is_dns_name(host: &str) -> bool {
+pub(crate) fn is_dns_name(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

@@ -18,6 +18,7 @@ pub const SECRET: u32 = 0o600;
 #[derive(Debug, Default)]
 pub struct Written {
     paths: Vec<PathBuf>,
+    trees: Vec<PathBuf>,
 }
 
 impl Written {
@@ -75,14 +76,15 @@ impl Written {
         Ok(())
     }
 
-    /// Takes note of a path that another process fills, so that it is removed as well.
-    pub fn expect(&mut self, path: PathBuf) {
-        self.paths.push(path);
+    /// Takes note of a directory that another process fills: it is removed with all that is in it.
+    pub fn tree(&mut self, path: PathBuf) {
+        self.trees.push(path);
     }
 
     /// Everything stays.
     pub fn keep(mut self) {
         self.paths.clear();
+        self.trees.clear();
     }
 
     fn parent(&mut self, path: &Path) -> Result<()> {
@@ -95,6 +97,11 @@ impl Written {
 
 impl Drop for Written {
     fn drop(&mut self) {
+        for tree in self.trees.drain(..) {
+            if let Err(error) = remove(&tree) {
+                tracing::warn!(error = format!("{error:#}"), "not removed");
+            }
+        }
         for path in self.paths.drain(..).rev() {
             let is_directory = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
             // Directories go only when nothing else has come into them.

@@ -8,7 +8,15 @@
 pub mod client;
 pub mod clock;
 pub mod control_plane;
+pub mod daemon;
+pub mod discovery;
 pub mod endpoint;
 pub mod files;
+pub mod init;
+pub mod join;
+pub mod machine;
 pub mod paths;
+pub mod preflight;
 pub mod progress;
+pub mod reset;
+pub mod token;

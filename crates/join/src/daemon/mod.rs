@@ -1,0 +1,383 @@
+//! Background processes of this program: started, watched until they are ready, stopped.
+//!
+//! Where systemd runs, each is a unit `malha-NAME.service` that starts at boot. Elsewhere it is a process in a session
+//! of its own, remembered in `/run/malha/NAME.pid` with its start time, so that another process that got the same
+//! number later is never taken for it. Both write to `/var/log/malha/NAME.log`.
+
+mod process;
+mod systemd;
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    files::{self, SECRET, Written},
+    paths::Paths,
+};
+use process::Process;
+
+/// How often a daemon that is starting is looked at.
+const LOOK: Duration = Duration::from_millis(30);
+/// How long a daemon may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+/// How much of the log's end is looked at.
+const TAIL: u64 = 16 * 1024;
+
+/// A background process by name; it may run or not.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    name: String,
+    /// Where systemd runs: whether the unit is somebody else's, to be neither written nor removed.
+    foreign: bool,
+    paths: Paths,
+}
+
+/// What a daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// What it is, for people.
+    pub description: String,
+    /// The program's file.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// This program, whose hidden command `detached` starts others in a session of their own ([`detach`]).
+    pub detached_by: Option<PathBuf>,
+}
+
+/// Whether a daemon runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs, as this process (0 where systemd keeps the number).
+    Running(i32),
+    /// It does not.
+    Stopped,
+}
+
+/// A daemon that was just started. Dropped without [`Started::keep`], it is stopped again.
+#[derive(Debug)]
+pub struct Started {
+    daemon: Daemon,
+    child: Option<Child>,
+    /// Where this start's part of the log begins.
+    log_start: u64,
+    kept: bool,
+}
+
+impl Invocation {
+    /// A command of this very program.
+    ///
+    /// # Errors
+    /// When the program's file cannot be found.
+    pub fn own(description: &str, arguments: &[String]) -> Result<Self> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        Ok(Self {
+            detached_by: Some(program.clone()),
+            ..Self::foreign(description, program, arguments)
+        })
+    }
+
+    /// Another program.
+    pub fn foreign(description: &str, program: PathBuf, arguments: &[String]) -> Self {
+        Self {
+            description: description.to_owned(),
+            program,
+            arguments: arguments.iter().map(OsString::from).collect(),
+            detached_by: std::env::current_exe().ok(),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let Some(own) = &self.detached_by else {
+            let mut command = Command::new(&self.program);
+            command.args(&self.arguments);
+            return command;
+        };
+        let mut command = Command::new(own);
+        command
+            .arg("detached")
+            .arg(&self.program)
+            .args(&self.arguments);
+        command
+    }
+}
+
+impl Daemon {
+    /// The daemon of this name on this machine.
+    pub fn new(name: &str, paths: &Paths) -> Self {
+        Self {
+            name: name.to_owned(),
+            foreign: false,
+            paths: paths.clone(),
+        }
+    }
+
+    /// Somebody else's daemon: where systemd runs, its own unit is used and neither written nor removed.
+    pub fn foreign(name: &str, paths: &Paths) -> Self {
+        Self {
+            foreign: true,
+            ..Self::new(name, paths)
+        }
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.paths.logs().join(format!("{}.log", self.name))
+    }
+
+    /// Whether it runs.
+    ///
+    /// # Errors
+    /// When the pid file cannot be read or systemd not be asked.
+    pub fn state(&self) -> Result<State> {
+        if self.paths.has_systemd() {
+            let active = systemd::is_active(&self.unit())?;
+            return Ok(if active {
+                State::Running(0)
+            } else {
+                State::Stopped
+            });
+        }
+        let found = process::find(&self.pid_file())?;
+        Ok(found.map_or(State::Stopped, |process| State::Running(process.pid)))
+    }
+
+    /// Starts it. Its log's file is made if there is none.
+    ///
+    /// # Errors
+    /// When it runs already, or the program cannot be started.
+    pub fn start(&self, invocation: &Invocation) -> Result<Started> {
+        // A unit of somebody else's is restarted with its new configuration.
+        let restarts = self.foreign && self.paths.has_systemd();
+        if !restarts && let State::Running(pid) = self.state()? {
+            bail!(
+                "malha {} runs already (process {pid}, log {}); stop it first with: malha reset",
+                self.name,
+                self.log().display()
+            );
+        }
+        let log = self.open_log()?;
+        let log_start = log.metadata().map(|m| m.len()).unwrap_or_default();
+        let child = if self.paths.has_systemd() {
+            if !self.foreign {
+                systemd::write(&self.unit_file(), invocation, &self.log())?;
+            }
+            systemd::start(&self.unit())?;
+            None
+        } else {
+            Some(self.spawn(invocation, log)?)
+        };
+        Ok(Started {
+            daemon: self.clone(),
+            child,
+            log_start,
+            kept: false,
+        })
+    }
+
+    /// Stops it and forgets it. Returns whether it ran.
+    ///
+    /// # Errors
+    /// When it does not end even when killed, or systemd refuses.
+    pub fn stop(&self) -> Result<bool> {
+        if self.paths.has_systemd() {
+            return self.stop_unit();
+        }
+        let pid_file = self.pid_file();
+        let Some(process) = process::find(&pid_file)? else {
+            files::remove(&pid_file)?;
+            return Ok(false);
+        };
+        process.stop(GRACE).with_context(|| {
+            format!("cannot stop malha {} (process {})", self.name, process.pid)
+        })?;
+        files::remove(&pid_file)?;
+        Ok(true)
+    }
+
+    fn stop_unit(&self) -> Result<bool> {
+        if self.foreign {
+            return systemd::stop(&self.unit());
+        }
+        if !self.unit_file().exists() {
+            return Ok(false);
+        }
+        let ran = systemd::stop(&self.unit())?;
+        files::remove(&self.unit_file())?;
+        systemd::reload()?;
+        Ok(ran)
+    }
+
+    fn spawn(&self, invocation: &Invocation, log: File) -> Result<Child> {
+        let errors = log.try_clone().context("cannot share the log")?;
+        let child = invocation
+            .command()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors)
+            .spawn()
+            .with_context(|| format!("cannot start {}", invocation.program.display()))?;
+        let process = i32::try_from(child.id()).ok().and_then(Process::running);
+        let mut written = Written::new();
+        if let Some(process) = process {
+            written.file(&self.pid_file(), SECRET, process.to_line())?;
+        }
+        written.keep();
+        Ok(child)
+    }
+
+    fn open_log(&self) -> Result<File> {
+        let path = self.log();
+        let mut written = Written::new();
+        written.directory(&self.paths.logs(), 0o755)?;
+        written.keep();
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))
+    }
+
+    fn unit(&self) -> String {
+        match self.foreign {
+            true => format!("{}.service", self.name),
+            false => format!("malha-{}.service", self.name),
+        }
+    }
+
+    fn unit_file(&self) -> PathBuf {
+        self.paths.systemd_units().join(self.unit())
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.paths.run().join(format!("{}.pid", self.name))
+    }
+}
+
+impl Started {
+    /// Waits until `ready` says so. `ready` returns why it is not, as long as it is not.
+    ///
+    /// # Errors
+    /// When the daemon ends, or is not ready in time; with the last line of its log.
+    pub async fn wait(
+        &mut self,
+        limit: Duration,
+        mut ready: impl AsyncFnMut() -> Result<(), String>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let Err(why) = ready().await else {
+                return Ok(());
+            };
+            if let Some(end) = self.end()? {
+                bail!(
+                    "malha {} ended ({end}): {}",
+                    self.daemon.name,
+                    self.last_words()
+                );
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "malha {} is not ready after {} s: {why}; its log says: {}",
+                    self.daemon.name,
+                    limit.as_secs(),
+                    self.last_words()
+                );
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// It goes on when this is dropped.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// How it ended, if it did.
+    fn end(&mut self) -> Result<Option<String>> {
+        if let Some(child) = &mut self.child {
+            let status = child.try_wait().context("cannot wait for a process")?;
+            return Ok(status.map(|status| status.to_string()));
+        }
+        let stopped = self.daemon.state()? == State::Stopped;
+        Ok(stopped.then(|| "its unit is not active".to_owned()))
+    }
+
+    /// The last line that this start logged, and where the rest is.
+    fn last_words(&self) -> String {
+        let path = self.daemon.log();
+        let text = tail(&path, self.log_start).unwrap_or_default();
+        let line = text.lines().rev().find(|line| !line.trim().is_empty());
+        format!(
+            "{} (all of it: {})",
+            line.map_or("nothing", str::trim),
+            path.display()
+        )
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = self.daemon.stop() {
+            tracing::warn!(error = format!("{error:#}"), "not stopped");
+        }
+    }
+}
+
+/// The end of a log, from `start` at the earliest.
+fn tail(path: &Path, start: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL))))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Makes this process the leader of a session of its own and replaces it by another program: what stands between the
+/// user's terminal and a daemon that has none.
+///
+/// # Errors
+/// When the program cannot be run; does not return otherwise.
+pub fn detach(program: &Path, arguments: &[OsString]) -> Result<std::convert::Infallible> {
+    use std::os::unix::process::CommandExt;
+    // Refused only to the leader of a process group, which is detached enough.
+    let _ = nix::unistd::setsid();
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Removes the logs of daemons.
+///
+/// # Errors
+/// When something stays.
+pub fn remove_logs(paths: &Paths) -> Result<bool> {
+    files::remove(&paths.logs())
+}
+
+/// Whether a program is installed: its file.
+pub fn find_program(paths: &Paths, name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/bin"]
+        .iter()
+        .map(|directory| (directory, paths.at(directory).join(name)))
+        .find(|(_, file)| fs::metadata(file).is_ok_and(|m| m.is_file()))
+        .map(|(_, file)| file)
+}
+
+#[cfg(test)]
+mod tests;
