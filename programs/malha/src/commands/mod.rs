@@ -1,6 +1,10 @@
 //! The command line. Each command's file holds its arguments and wires them to the crate that does the work.
 
+mod agent;
 mod completions;
+mod lab;
+mod node;
+mod status;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -27,6 +31,14 @@ pub struct Malha {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run this machine as a node, where there is no kubelet.
+    Node(Box<node::Args>),
+    /// Give this node's pods their network.
+    Agent(Box<agent::Args>),
+    /// What this node's network agent says of itself.
+    Status(status::Args),
+    /// A whole cluster on this machine, to look at and to test with.
+    Lab(lab::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
 }
@@ -39,6 +51,10 @@ impl Malha {
     pub fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         match self.command {
+            Command::Node(args) => node::run(*args),
+            Command::Agent(args) => agent::run(*args),
+            Command::Status(args) => status::run(&args),
+            Command::Lab(args) => lab::run(args),
             Command::Completions(args) => completions::run(&args),
         }
     }
