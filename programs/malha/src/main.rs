@@ -7,6 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // There is one provider in this program; a second installation would only be refused.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = commands::Malha::parse();
     match command.run() {
         Ok(code) => code,
