@@ -1,0 +1,160 @@
+//! The agent as a process: this test binary once more.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use malha_agent::{Cluster, Config, Paths};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::api;
+use super::net::Namespace;
+
+const VARIABLE: &str = "MALHA_TEST_AGENT";
+
+/// What the process is told.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Settings {
+    pub node: String,
+    pub directory: PathBuf,
+    pub api: PathBuf,
+    pub plugin: PathBuf,
+    pub routing: String,
+    pub mtu: u32,
+    pub masquerade: bool,
+}
+
+impl Settings {
+    pub fn paths(&self) -> Paths {
+        let file = |name: &str| self.directory.join(name);
+        Paths {
+            run: file("run"),
+            cni_socket: file("run/cni.sock"),
+            api_socket: file("run/agent.sock"),
+            state: file("run/state"),
+            cni_conf: file("net.d"),
+            cni_bin: file("bin"),
+            plugin: Some(self.plugin.clone()),
+            pins: file("bpf/malha"),
+            kubelet_conf: file("kubelet.conf"),
+        }
+    }
+}
+
+/// What `agent_process` does when it was started as an agent; nothing in an ordinary run of the tests.
+pub fn run() {
+    let Ok(text) = std::env::var(VARIABLE) else {
+        return;
+    };
+    let settings: Settings = serde_json::from_str(&text).unwrap();
+    let mut config = Config::new(&settings.node);
+    config.routing = settings.routing.parse().unwrap();
+    config.mtu = settings.mtu;
+    config.masquerade = settings.masquerade;
+    config.paths = settings.paths();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let result = runtime.block_on(async {
+        let mut end = signal(SignalKind::terminate()).unwrap();
+        let cluster = Cluster::Client(api::client(settings.api));
+        malha_agent::run(config, cluster, async move {
+            end.recv().await;
+        })
+        .await
+    });
+    if let Err(error) = result {
+        eprintln!("malha: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+/// A running agent; killed when dropped.
+pub struct Agent {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    pub fn start(namespace: &Namespace, settings: &Settings) -> Self {
+        let log = settings.directory.join("agent.log");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let program = std::env::current_exe().unwrap();
+        let mut command: Command = namespace.command(program.to_str().unwrap());
+        command
+            .args([
+                "--exact",
+                "agent_process",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(VARIABLE, serde_json::to_string(settings).unwrap())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file);
+        Self {
+            child: command.spawn().unwrap(),
+            log,
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As a crash.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// As its pod's deletion; it has to end well.
+    pub fn terminate(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// Wait for its end; the exit was no success. What it said.
+    pub fn failure(mut self) -> String {
+        let status = self.child.wait().unwrap();
+        assert!(!status.success(), "{}", self.log());
+        self.log()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// The plugin, built if need be.
+pub fn plugin() -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", "malha-plugin"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("run cargo");
+    assert!(
+        built.success(),
+        "the plugin must build: cargo build -p malha-plugin"
+    );
+    let test = std::env::current_exe().unwrap();
+    let profile: &Path = test.parent().and_then(Path::parent).unwrap();
+    profile.join("malha-cni")
+}
