@@ -25,7 +25,7 @@ use crate::{
     client::Verified,
     control_plane::Config,
     daemon::{Daemon, Invocation},
-    files::Written,
+    files::{self, Written},
     machine::Machine,
     token::join_command,
 };
@@ -90,6 +90,28 @@ pub async fn run(options: &Options, machine: &Machine) -> Result<Initialised> {
     Ok(initialised)
 }
 
+/// A client of a control plane's API server, as nobody in particular.
+///
+/// # Errors
+/// When the CA's file cannot be read or used.
+pub fn client_of(config: &Config, machine: &Machine) -> Result<Verified> {
+    let ca_pem = files::read(&config.certificates.ca)?;
+    let client = Verified::new(config.endpoint(), &ca_pem, machine.clock, machine.limits);
+    client.context("cannot use the CA")
+}
+
+/// Whether an API server is ready; the error says why not.
+///
+/// # Errors
+/// As long as it is not.
+pub async fn ready(client: &Verified) -> Result<(), String> {
+    match client.get("/readyz").await {
+        Ok(answer) if answer.status.is_success() => Ok(()),
+        Ok(answer) => Err(format!("/readyz says {}", answer.message())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl Plan {
     /// Writes certificates, kubeconfig and configuration.
     ///
@@ -98,13 +120,7 @@ impl Plan {
     pub fn prepare(self, machine: &Machine) -> Result<Prepared> {
         let mut written = Written::new();
         let made = layout::write(&self, machine, &mut written)?;
-        let client = Verified::new(
-            self.config.endpoint(),
-            &made.ca_pem,
-            machine.clock,
-            machine.limits,
-        )
-        .context("cannot use the new CA")?;
+        let client = client_of(&self.config, machine)?;
         Ok(Prepared {
             config: self.config,
             machine: machine.clone(),
@@ -124,11 +140,7 @@ impl Prepared {
     /// # Errors
     /// As long as it does not.
     pub async fn ready(&self) -> Result<(), String> {
-        match self.client.get("/readyz").await {
-            Ok(answer) if answer.status.is_success() => Ok(()),
-            Ok(answer) => Err(format!("/readyz says {}", answer.message())),
-            Err(error) => Err(error.to_string()),
-        }
+        ready(&self.client).await
     }
 
     /// Fills the running control plane; from now on the files stay.

@@ -2,9 +2,15 @@
 
 mod agent;
 mod completions;
+mod control_plane;
+mod detached;
+mod init;
+mod join;
 mod lab;
 mod node;
+mod reset;
 mod status;
+mod token;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -31,6 +37,16 @@ pub struct Malha {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make this machine a control plane; prints the command that nodes join with.
+    Init(Box<init::Args>),
+    /// Make this machine a node of a cluster.
+    Join(Box<join::Args>),
+    /// Make, list and delete the tokens that nodes join with.
+    Token(token::Args),
+    /// Undo malha init and malha join on this machine.
+    Reset(reset::Args),
+    /// Run the control plane that malha init made.
+    ControlPlane(control_plane::Args),
     /// Run this machine as a node, where there is no kubelet.
     Node(Box<node::Args>),
     /// Give this node's pods their network.
@@ -41,6 +57,9 @@ enum Command {
     Lab(lab::Args),
     /// Print a completion script for a shell.
     Completions(completions::Args),
+    /// Run a program in a session of its own (started by malha itself).
+    #[command(hide = true)]
+    Detached(detached::Args),
 }
 
 impl Malha {
@@ -51,11 +70,17 @@ impl Malha {
     pub fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         match self.command {
+            Command::Init(args) => init::run(*args),
+            Command::Join(args) => join::run(*args),
+            Command::Token(args) => token::run(args),
+            Command::Reset(args) => reset::run(&args),
+            Command::ControlPlane(args) => control_plane::run(&args),
             Command::Node(args) => node::run(*args),
             Command::Agent(args) => agent::run(*args),
             Command::Status(args) => status::run(&args),
             Command::Lab(args) => lab::run(args),
             Command::Completions(args) => completions::run(&args),
+            Command::Detached(args) => detached::run(&args),
         }
     }
 }

@@ -1,0 +1,31 @@
+//! `malha reset`: undoes `malha join` and `malha init`.
+
+use std::{io, process::ExitCode};
+
+use anyhow::{Context, Result};
+use malha_join::{
+    machine::Machine,
+    progress::Progress,
+    reset::{self, Teardown},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Do not ask.
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let machine = Machine::this(Progress::Out);
+    if !args.force {
+        reset::confirm(io::stdin().lock(), io::stdout())?;
+    }
+    let pods: Teardown<'_> = Box::new(|| {
+        let config = malha_node::Config::new("", Vec::new())
+            .context("cannot find this program's own file")?;
+        malha_node::teardown(&config).map(drop)
+    });
+    reset::run(&machine, vec![("Stopped the pods of the node agent", pods)])?;
+    Ok(ExitCode::SUCCESS)
+}

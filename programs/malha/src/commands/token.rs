@@ -1,0 +1,190 @@
+//! `malha token …`: what nodes join with.
+
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use malha_bootstrap::{
+    duration::GoDuration,
+    token::{BootstrapToken, Token, TokenId, Usage},
+};
+use malha_join::{
+    clock::Clock,
+    paths::Paths,
+    token::{Access, Create, Format, Tokens, join_command, table, write_objects},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The kubeconfig to use [default: $KUBECONFIG, else /etc/kubernetes/admin.conf].
+    #[arg(long, value_name = "FILE", global = true)]
+    kubeconfig: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a token and print it.
+    Create(CreateArgs),
+    /// List the tokens.
+    List {
+        /// How to print them.
+        #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+        output: Output,
+    },
+    /// Delete tokens, by ID or as a whole.
+    Delete {
+        /// The tokens or their IDs.
+        #[arg(value_name = "TOKEN", required = true, value_parser = parse_id)]
+        tokens: Vec<TokenId>,
+    },
+    /// Print a random token, for malha token create or malha init --token; changes nothing.
+    Generate,
+}
+
+#[derive(Debug, clap::Args)]
+struct CreateArgs {
+    /// The token [default: a random one].
+    #[arg(value_name = "TOKEN", value_parser = parse)]
+    token: Option<Token>,
+    /// How long it works, for example 1h30m; 0 for ever.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "24h0m0s",
+        allow_hyphen_values = true
+    )]
+    ttl: GoDuration,
+    /// What it may be used for.
+    #[arg(
+        long,
+        value_name = "USES",
+        value_delimiter = ',',
+        default_value = "signing,authentication"
+    )]
+    usages: Vec<Usage>,
+    /// Groups its bearer gets; "" for none [default: system:bootstrappers:kubeadm:default-node-token].
+    #[arg(long, value_name = "GROUPS", value_delimiter = ',')]
+    groups: Option<Vec<String>>,
+    /// What it is for, for people.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Print the whole command for joining instead.
+    #[arg(long)]
+    print_join_command: bool,
+    /// How to print it.
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        conflicts_with = "print_join_command"
+    )]
+    output: Output,
+}
+
+/// How to print tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// JSON objects.
+    Json,
+    /// YAML documents.
+    Yaml,
+}
+
+impl From<Output> for Format {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Text => Format::Text,
+            Output::Json => Format::Json,
+            Output::Yaml => Format::Yaml,
+        }
+    }
+}
+
+/// A token on the command line. The error does not repeat it, for it may be a secret with one character wrong.
+pub fn parse(text: &str) -> Result<Token, malha_bootstrap::token::TokenError> {
+    Token::from_str(text)
+}
+
+fn parse_id(text: &str) -> Result<TokenId, malha_bootstrap::token::TokenError> {
+    match text.contains('.') {
+        true => Token::from_str(text).map(|token| token.id),
+        false => TokenId::from_str(text),
+    }
+}
+
+pub fn run(args: Args) -> Result<ExitCode> {
+    let access = Access {
+        kubeconfig: args.kubeconfig,
+    };
+    if matches!(args.command, Command::Generate) {
+        println!("{}", Token::generate().expose());
+        return Ok(ExitCode::SUCCESS);
+    }
+    super::block_on(async move {
+        let tokens = Tokens::new(access.client(&Paths::default()).await?);
+        match args.command {
+            Command::Create(create) => create_token(&tokens, create).await?,
+            Command::List { output } => list(&tokens, output).await?,
+            Command::Delete { tokens: ids } => delete(&tokens, &ids).await?,
+            Command::Generate => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn create_token(tokens: &Tokens, args: CreateArgs) -> Result<()> {
+    let (print_join_command, output) = (args.print_join_command, args.output);
+    let token = args.describe()?;
+    tokens.create(&token).await?;
+    if print_join_command {
+        let (endpoint, pins) = tokens.control_plane().await?;
+        println!("{}", join_command(&endpoint, Some(&token.token), &pins));
+        return Ok(());
+    }
+    match output {
+        Output::Text => println!("{}", token.token.expose()),
+        other => print!("{}", write_objects(&[token], other.into())?),
+    }
+    Ok(())
+}
+
+async fn list(tokens: &Tokens, output: Output) -> Result<()> {
+    let found = tokens.list().await?;
+    match output {
+        Output::Text => print!("{}", table(&found, Clock::default().now())),
+        other => print!("{}", write_objects(&found, other.into())?),
+    }
+    Ok(())
+}
+
+async fn delete(tokens: &Tokens, ids: &[TokenId]) -> Result<()> {
+    for id in ids {
+        tokens.delete(id).await?;
+        println!("bootstrap token \"{id}\" deleted");
+    }
+    Ok(())
+}
+
+impl CreateArgs {
+    fn describe(self) -> Result<BootstrapToken> {
+        let named = |groups: Vec<String>| {
+            groups
+                .into_iter()
+                .filter(|group| !group.is_empty())
+                .collect()
+        };
+        let create = Create {
+            token: self.token,
+            ttl: self.ttl.as_seconds(),
+            usages: self.usages.into_iter().collect(),
+            groups: self.groups.map(named),
+            description: self.description,
+        };
+        create.describe(Clock::default().now())
+    }
+}
