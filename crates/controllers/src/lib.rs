@@ -6,6 +6,7 @@
 mod accounts;
 mod certificates;
 mod config;
+mod daemonset;
 mod discovery;
 mod frame;
 mod garbage;

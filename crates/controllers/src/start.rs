@@ -12,6 +12,7 @@ use crate::{
     Config, Error,
     accounts::NamespaceFurnisher,
     certificates::{CsrApprover, CsrCleaner, CsrSigner},
+    daemonset::DaemonSets,
     discovery,
     frame::{Api, Backoff, Controller, Recorder, drive, write_events},
     garbage::{self, GarbageCollector},
@@ -53,6 +54,7 @@ pub(crate) fn start(client: kube::Client, config: &Config) -> Result<JoinSet<()>
     s.start(move |world| NamespaceFurnisher::new(world, &ca_cert));
     s.start(NamespaceCleaner::new);
     s.start(move |world| PodCollector::new(world, timings.orphan_quarantine));
+    s.start(DaemonSets::new);
     s.collect_garbage();
     Ok(starter.tasks)
 }

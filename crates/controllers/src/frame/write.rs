@@ -121,6 +121,8 @@ pub(crate) struct Write {
     about: String,
     /// What to tell the user once it is done; the new object's name replaces `{}`.
     note: Option<Note>,
+    /// What to tell the user when it fails; the reason replaces `{}`.
+    complaint: Option<Note>,
 }
 
 impl Write {
@@ -131,6 +133,7 @@ impl Write {
             body,
             about: String::new(),
             note: None,
+            complaint: None,
         }
     }
 
@@ -180,6 +183,11 @@ impl Write {
         self.note = Some(note);
         self
     }
+
+    pub fn complaint(mut self, note: Note) -> Self {
+        self.complaint = Some(note);
+        self
+    }
 }
 
 /// A merge patch that holds only for the version of `object` that was seen.
@@ -202,7 +210,13 @@ impl Action for Write {
     }
 
     async fn perform(&self, api: &Api) -> Result<(), ActError> {
-        api.write(self).await.map(drop)
+        let outcome = api.write(self).await;
+        if let (Err(error), Some(complaint)) = (&outcome, &self.complaint)
+            && !error.is_ordinary()
+        {
+            api.record(complaint.clone().filled(&error.to_string()));
+        }
+        outcome.map(drop)
     }
 }
 
