@@ -163,3 +163,6 @@ fn authentication(config: &Config) -> Result<AuthConfig, StartError> {
         why: e.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use crate::{
     status::Status,
 };
 
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// Answers a path.
 ///
 /// # Errors
@@ -36,6 +38,7 @@ pub(super) fn serve(
         ["api", version] => found(discovery::resources("", version)),
         ["apis", group] => found(discovery::group(group)),
         ["apis", group, version] => found(discovery::resources(group, version)),
+        ["openapi", "v2"] => respond::bytes(200, OPENAPI_V2, openapi::v2_protobuf()),
         ["openapi", "v3"] => respond::json(200, &openapi::index()),
         ["openapi", "v3", path @ ..] => found(openapi::document(&path.join("/"))),
         ["version"] => respond::json(200, &version()),

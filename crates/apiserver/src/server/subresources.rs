@@ -185,13 +185,14 @@ async fn scale(call: &Call, bytes: Bytes) -> Result<Response<Body>, Status> {
         _ => {
             let patch_type = PatchType::parse(call.content_type.as_deref())?;
             let mode = call.field_validation()?;
+            if patch_type == PatchType::Apply {
+                let types = "application/json-patch+json, application/merge-patch+json";
+                return Err(errors::unsupported_body(types));
+            }
             let mut change = |old: &Value| {
-                let options = patch::Options::default();
-                let current = scale::get(old);
-                let patched =
-                    patch::apply(call.resource, patch_type, Some(&current), &bytes, options)?;
-                let mut scale = patched.object;
-                warnings = fields::check(mode, &mut scale, &patched.duplicates)?;
+                let mut scale = scale::get(old);
+                let duplicates = patch::merge(patch_type, &mut scale, &bytes)?;
+                warnings = fields::check(mode, &mut scale, &duplicates)?;
                 scale::put(old, &scale)
             };
             verbs::modify(call, call.whole(), &mut change).await?

@@ -84,27 +84,40 @@ pub fn apply(
     let current = current.ok_or_else(|| errors::not_found(resource, ""))?;
     // A patch speaks the version of its URL, not the stored one.
     let mut shown = convert::from_stored(resource, current).into_owned();
-    let body =
-        Body::json(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
-    match patch_type {
-        PatchType::Json => json_patch(&mut shown, body.value)?,
-        PatchType::Merge => {
-            require_object(&body.value)?;
-            json_patch::merge(&mut shown, &body.value);
-        }
-        PatchType::Strategic | PatchType::Apply => {
-            require_object(&body.value)?;
-            strategic::merge(&mut shown, body.value)?;
-        }
-    }
+    let duplicates = merge(patch_type, &mut shown, patch)?;
     same_type(resource, &shown)?;
     convert::to_stored(resource, &mut shown);
     super::json::strip_nulls(&mut shown);
     Ok(Patched {
         object: shown,
         warnings: Vec::new(),
-        duplicates: body.duplicates,
+        duplicates,
     })
+}
+
+/// Applies a patch to any document, such as a `Scale`; returns the fields that stood in the patch twice.
+///
+/// # Errors
+/// 400 for a patch that cannot be read, 422 when it does not fit the document.
+pub fn merge(
+    patch_type: PatchType,
+    document: &mut Value,
+    patch: &[u8],
+) -> Result<Vec<String>, Status> {
+    let body =
+        Body::json(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    match patch_type {
+        PatchType::Json => json_patch(document, body.value)?,
+        PatchType::Merge => {
+            require_object(&body.value)?;
+            json_patch::merge(document, &body.value);
+        }
+        PatchType::Strategic | PatchType::Apply => {
+            require_object(&body.value)?;
+            strategic::merge(document, body.value)?;
+        }
+    }
+    Ok(body.duplicates)
 }
 
 /// Whether the patched object is of a kind that `part` speaks: only such parts can be patched with [`apply`] directly.
