@@ -105,3 +105,80 @@ fn bracketed(host: &str) -> String {
         host.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBELET: &str = "apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority-data: QUJD
+    server: https://172.20.0.10:6443
+  name: default-cluster
+contexts:
+- context:
+    cluster: default-cluster
+    namespace: default
+    user: default-auth
+  name: default-context
+current-context: default-context
+kind: Config
+preferences: {}
+users:
+- name: default-auth
+  user:
+    client-certificate: /var/lib/kubelet/pki/kubelet-client-current.pem
+    client-key: /var/lib/kubelet/pki/kubelet-client-current.pem
+";
+
+    fn parse(text: &str) -> Result<String, String> {
+        let found = from_kubeconfig(text, Path::new("kubelet.conf"));
+        found
+            .map(|uri| uri.to_string())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_kubelets_server_is_found() {
+        assert_eq!(parse(KUBELET), Ok("https://172.20.0.10:6443/".to_owned()));
+        let without_context =
+            KUBELET.replace("current-context: default-context", "current-context: \"\"");
+        assert_eq!(
+            parse(&without_context),
+            Ok("https://172.20.0.10:6443/".to_owned())
+        );
+        let six = KUBELET
+            .replace("172.20.0.10:6443", "'[fd00::10]:6443'")
+            .replace("https://'", "'https://");
+        assert_eq!(parse(&six), Ok("https://[fd00::10]:6443/".to_owned()));
+    }
+
+    #[test]
+    fn a_broken_kubeconfig_is_named_and_not_shown() {
+        for text in ["", "clusters: 7", "clusters: []"] {
+            let error = parse(text).expect_err("refused");
+            assert!(
+                error.contains("kubelet.conf") && error.contains("--api-server"),
+                "{error}"
+            );
+        }
+        let plain = KUBELET.replace("https://", "http://");
+        assert!(
+            parse(&plain)
+                .expect_err("refused")
+                .contains("give https://HOST:PORT")
+        );
+    }
+
+    #[test]
+    fn flags_come_before_files() {
+        let flags = ["https://a:1".to_owned(), "https://b:2".to_owned()];
+        let found = find(&flags, Path::new("/nonexistent")).expect("two servers");
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["https://a:1/", "https://b:2/"]
+        );
+        assert!(find(&["nonsense".to_owned()], Path::new("/nonexistent")).is_err());
+    }
+}
