@@ -180,7 +180,7 @@ async fn network(options: &Options, state: &State, cluster: &Cluster) -> Result<
     let step = Step::begin("kubectl apply -f deploy/malha.yaml");
     let manifest = options
         .manifest
-        .replace("routing: auto", &format!("routing: {}", options.routing));
+        .replace("MALHA_ROUTING: \"auto\"", &format!("MALHA_ROUTING: \"{}\"", options.routing));
     let names = cluster.apply(&manifest).await?;
     step.done(&names.join(", "));
     let step = Step::begin("Waiting for the nodes to be Ready");
