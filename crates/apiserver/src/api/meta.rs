@@ -156,6 +156,28 @@ pub fn create(target: &Target<'_>, object: &mut Value, fresh: &Fresh) -> Result<
     Ok(())
 }
 
+/// A patch can change the name in the object; an object cannot.
+///
+/// # Errors
+/// 400 when name or namespace are not those of the URL.
+pub fn same_object(target: &Target<'_>, new: &Value) -> Result<(), Status> {
+    let name = text(new, "/metadata/name");
+    if name != target.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            target.name
+        )));
+    }
+    let namespace = text(new, "/metadata/namespace");
+    if namespace != target.namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the object ({namespace}) does not match the namespace on the URL ({})",
+            target.namespace
+        )));
+    }
+    Ok(())
+}
+
 /// Compares `resourceVersion` and `uid` in the new object, where given, with the stored object's.
 ///
 /// # Errors

@@ -108,7 +108,7 @@ pub fn prepare_create(
     fresh: &Fresh,
 ) -> Result<(), Status> {
     meta::create(target, object, fresh)?;
-    defaults::create(target.resource, object, fresh.now);
+    defaults::create(target.resource, object);
     Ok(())
 }
 
@@ -129,11 +129,12 @@ pub fn prepare_update(
     target: &Target<'_>,
     old: &Value,
     new: &mut Value,
-    now: Timestamp,
+    _now: Timestamp,
 ) -> Result<(), Status> {
+    meta::same_object(target, new)?;
     meta::preconditions(target, old, new)?;
     meta::update(target, old, new);
-    defaults::update(target.resource, new, now);
+    defaults::update(target.resource, new);
     Ok(())
 }
 

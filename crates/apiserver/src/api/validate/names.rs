@@ -76,6 +76,31 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
     ])
 }
 
+/// RFC 6335 service name: names of ports.
+pub fn port_name(text: &str) -> Vec<String> {
+    const MAX: usize = 15;
+    let allowed = |c: u8| lower(c) || c == b'-';
+    let mut wrong = Vec::new();
+    if text.len() > MAX {
+        wrong.push(too_long(MAX));
+    }
+    if !text.bytes().all(allowed) {
+        wrong.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
+    }
+    if !text.bytes().any(|c| c.is_ascii_lowercase()) {
+        wrong.push("must contain at least one letter (a-z)".to_owned());
+    }
+    if text.contains("--") {
+        wrong.push("must not contain consecutive hyphens".to_owned());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        wrong.push("must not begin or end with a hyphen".to_owned());
+    }
+    wrong
+}
+
 /// RFC 1035 label: names of services.
 pub fn dns_1035_label(text: &str) -> Vec<String> {
     let starts = text.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
