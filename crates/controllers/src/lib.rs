@@ -8,6 +8,7 @@ mod certificates;
 mod config;
 mod daemonset;
 mod discovery;
+mod endpoints;
 mod frame;
 mod garbage;
 mod matching;
@@ -15,6 +16,7 @@ mod namespaces;
 mod nodes;
 mod pod_gc;
 mod pods;
+mod scheduler;
 mod start;
 #[cfg(test)]
 mod testing;

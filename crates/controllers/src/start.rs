@@ -14,11 +14,13 @@ use crate::{
     certificates::{CsrApprover, CsrCleaner, CsrSigner},
     daemonset::DaemonSets,
     discovery,
+    endpoints::{EndpointsKeeper, SliceKeeper},
     frame::{Api, Backoff, Controller, Recorder, drive, write_events},
     garbage::{self, GarbageCollector},
     namespaces::NamespaceCleaner,
     nodes::{NodeEvictor, NodeIpam, NodeMonitor, NodeTainter},
     pod_gc::PodCollector,
+    scheduler::Scheduler,
     tokens::{BootstrapSigner, TokenCleaner},
     world::World,
 };
@@ -55,6 +57,9 @@ pub(crate) fn start(client: kube::Client, config: &Config) -> Result<JoinSet<()>
     s.start(NamespaceCleaner::new);
     s.start(move |world| PodCollector::new(world, timings.orphan_quarantine));
     s.start(DaemonSets::new);
+    s.start(Scheduler::new);
+    s.start(EndpointsKeeper::new);
+    s.start(SliceKeeper::new);
     s.collect_garbage();
     Ok(starter.tasks)
 }
