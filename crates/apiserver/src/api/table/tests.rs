@@ -172,7 +172,7 @@ fn workloads() {
     let deployment = json!({"metadata": metadata, "spec": {"replicas": 2, "template": template, "selector": selector},
         "status": {"replicas": 2, "readyReplicas": 1, "updatedReplicas": 2, "availableReplicas": 1}});
     assert_eq!(
-        print("apps", "deployments", &[deployment.clone()]),
+        print("apps", "deployments", std::slice::from_ref(&deployment)),
         "NAME | READY | UP-TO-DATE | AVAILABLE | AGE | CONTAINERS | IMAGES | SELECTOR\n\
          w | 1/2 | 2 | 1 | 5m | a,b | x,y | app=w"
     );

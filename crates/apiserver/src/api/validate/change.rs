@@ -27,10 +27,8 @@ pub(super) fn check(resource: &Resource, old: &Value, new: &Value, errors: &mut 
         ("apps", _) => errors.immutable("spec.selector", old, new),
         ("discovery.k8s.io", _) => errors.immutable("addressType", old, new),
         ("node.k8s.io", _) => errors.immutable("handler", old, new),
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
-            if old.get("roleRef") != new.get("roleRef") {
-                errors.invalid("roleRef", &new["roleRef"], "cannot change roleRef");
-            }
+        ("rbac.authorization.k8s.io", _) if old.get("roleRef") != new.get("roleRef") => {
+            errors.invalid("roleRef", &new["roleRef"], "cannot change roleRef");
         }
         ("scheduling.k8s.io", _) => {
             if old.get("value") != new.get("value") {

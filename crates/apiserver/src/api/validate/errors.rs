@@ -79,7 +79,7 @@ impl Errors {
         let field = format!("{parent}.{key}");
         match object.get(key).and_then(Value::as_i64).unwrap_or(0) {
             0 if required => self.required(field),
-            0 | 1..=65535 => {}
+            0..=65535 => {}
             port => self.invalid(
                 field,
                 &port.into(),
