@@ -3,13 +3,24 @@ use serde_json::{Value, json};
 use super::{testing::*, *};
 use crate::testing::{at, object};
 
+/// What is shown, the set, the nodes, the pods, and what is done.
+type Placed<'a> = (
+    &'a str,
+    &'a DaemonSet,
+    &'a [&'a str],
+    &'a [&'a str],
+    &'a str,
+);
+/// The same on three nodes.
+type Updated<'a> = (&'a str, &'a DaemonSet, &'a [&'a str], &'a str);
+
 #[test]
 fn every_fitting_node_runs_one_pod() {
     let plain = set(json!({}), json!({}));
     let ssd = set(json!({"nodeSelector": {"disk": "ssd"}}), json!({}));
     let anywhere = set(json!({"tolerations": [{"operator": "Exists"}]}), json!({}));
     let host = set(json!({"hostNetwork": true}), json!({}));
-    let cases: [(&str, &DaemonSet, &[&str], &[&str], &str); 14] = [
+    let cases: [Placed<'_>; 14] = [
         (
             "missing pods are made",
             &plain,
@@ -124,7 +135,7 @@ fn updates_roll_as_the_strategy_says() {
     let on_delete = set(json!({}), json!({"type": "OnDelete"}));
     let three: &[&str] = &["w1", "w2", "w3"];
     let old: &[&str] = &["a w1 old ready", "b w2 old ready", "c w3 old ready"];
-    let cases: [(&str, &DaemonSet, &[&str], &str); 11] = [
+    let cases: [Updated<'_>; 11] = [
         ("one at a time", &one, old, "-a"),
         ("or half of them, rounded up", &half, old, "-a -b"),
         ("never none at all", &stuck, old, "-a"),

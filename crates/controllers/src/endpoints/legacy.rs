@@ -114,7 +114,8 @@ fn subsets(selection: &Selection<'_>) -> Vec<EndpointSubset> {
     let mut groups: BTreeMap<Vec<Port>, Vec<Backend<'_>>> = BTreeMap::new();
     for backend in backends(selection, family) {
         let goes = backend.terminating && !publish;
-        if !goes && !(needs_ports && backend.ports.is_empty()) {
+        let useless = needs_ports && backend.ports.is_empty();
+        if !goes && !useless {
             groups
                 .entry(backend.ports.clone())
                 .or_default()

@@ -2,10 +2,7 @@
 //!
 //! An endpoint stays in the slice it is in, so that a change of one pod rewrites one slice.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -264,6 +261,8 @@ fn endpoint(backend: &Backend<'_>, zone: &impl Fn(&str) -> Option<String>) -> En
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{super::testing::*, *};
 
     /// Every write as `+ fam ports: endpoints`, `~slice: endpoints` or `-slice`; endpoints as `address[r][s][t]`.
@@ -350,7 +349,8 @@ mod tests {
         let published = service(json!({"publishNotReadyAddresses": true}));
         let dual = service(json!({"ipFamilies": ["IPv6", "IPv4"]}));
         let named = service(json!({"ports": [{"name": "http", "port": 80, "targetPort": "web"}]}));
-        let cases: [(&str, &Arc<Service>, &[&str], &[&str]); 10] = [
+        type Case<'a> = (&'a str, &'a Arc<Service>, &'a [&'a str], &'a [&'a str]);
+        let cases: [Case<'_>; 10] = [
             ("none", &plain, &[], &["+IPv4 : "]),
             (
                 "a ready pod",

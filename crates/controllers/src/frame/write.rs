@@ -120,9 +120,9 @@ pub(crate) struct Write {
     /// Tells apart creations that let the server choose the name.
     about: String,
     /// What to tell the user once it is done; the new object's name replaces `{}`.
-    note: Option<Note>,
+    note: Option<Box<Note>>,
     /// What to tell the user when it fails; the reason replaces `{}`.
-    complaint: Option<Note>,
+    complaint: Option<Box<Note>>,
 }
 
 impl Write {
@@ -180,12 +180,12 @@ impl Write {
     }
 
     pub fn note(mut self, note: Note) -> Self {
-        self.note = Some(note);
+        self.note = Some(Box::new(note));
         self
     }
 
     pub fn complaint(mut self, note: Note) -> Self {
-        self.complaint = Some(note);
+        self.complaint = Some(Box::new(note));
         self
     }
 }
@@ -214,7 +214,7 @@ impl Action for Write {
         if let (Err(error), Some(complaint)) = (&outcome, &self.complaint)
             && !error.is_ordinary()
         {
-            api.record(complaint.clone().filled(&error.to_string()));
+            api.record(Note::clone(complaint).filled(&error.to_string()));
         }
         outcome.map(drop)
     }
@@ -286,7 +286,7 @@ impl Api {
         };
         if let Some(note) = &write.note {
             let name = done.metadata.name.as_deref().unwrap_or_default();
-            self.recorder.record(note.clone().filled(name));
+            self.recorder.record(Note::clone(note).filled(name));
         }
         let seen = self.seen(write, &done, before);
         // A store that is behind is no failure: the next decision may conflict, and is then made again.

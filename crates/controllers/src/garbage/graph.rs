@@ -180,7 +180,7 @@ impl Known<'_> {
         };
         let finalizer = if item.is_going(ORPHAN) && dependents.iter().all(|d| d.deleted) {
             ORPHAN
-        } else if item.is_going(FOREGROUND) && !dependents.iter().any(|d| blocks(d)) {
+        } else if item.is_going(FOREGROUND) && !dependents.iter().any(blocks) {
             FOREGROUND
         } else {
             return None;
@@ -247,7 +247,8 @@ mod tests {
     #[test]
     fn dependents_follow_their_owners() {
         let none: [&str; 0] = [];
-        let cases: Vec<(&str, Vec<Item>, Vec<&str>, Vec<&str>)> = vec![
+        type Case<'a> = (&'a str, Vec<Item>, Vec<&'a str>, Vec<&'a str>);
+        let cases: Vec<Case<'_>> = vec![
             (
                 "an owner is there",
                 vec![thing("pod", &["set"], None)],

@@ -251,11 +251,11 @@ mod tests {
             last: HashMap::new(),
         };
         heard.check(
-            &[before.clone()],
+            std::slice::from_ref(before),
             |_| lease(leases[0]),
             at("2026-11-25T12:00:00Z"),
         );
-        let plan = heard.check(&[after.clone()], |_| lease(leases[1]), at(now));
+        let plan = heard.check(std::slice::from_ref(after), |_| lease(leases[1]), at(now));
         (plan.actions.len(), plan.again)
     }
 

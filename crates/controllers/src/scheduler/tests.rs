@@ -69,7 +69,8 @@ fn a_pod_goes_only_where_it_fits() {
     let soft = json!({"key": "k", "effect": "PreferNoSchedule"});
     let none: Value = json!({});
     let fits = "p -> w".to_owned();
-    let cases: Vec<(&str, Arc<Node>, Vec<Arc<Pod>>, Arc<Pod>, String)> = vec![
+    type Case<'a> = (&'a str, Arc<Node>, Vec<Arc<Pod>>, Arc<Pod>, String);
+    let cases: Vec<Case<'_>> = vec![
         (
             "an empty node",
             plain("w"),
