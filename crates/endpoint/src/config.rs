@@ -59,10 +59,10 @@ pub enum Step {
     Entered,
     /// ADD: the programs are attached.
     Attached,
-    /// ADD: the pod's end has its addresses and routes.
-    PodSet,
     /// ADD: the node's end is up and routed to.
     Routed,
+    /// ADD: the pod's end has its addresses and routes.
+    PodSet,
     /// ADD: traffic passes.
     Opened,
     /// ADD: the record says so.
@@ -84,8 +84,8 @@ impl Step {
         Self::Linked,
         Self::Entered,
         Self::Attached,
-        Self::PodSet,
         Self::Routed,
+        Self::PodSet,
         Self::Opened,
         Self::Ready,
         Self::Deleting,

@@ -5,8 +5,8 @@
 //! needs no space on a full disk:
 //!
 //! ```text
-//! ADD   write ID.adding → veth, its peer born in the pod → datapath entries, closed → programs → pod's addresses and
-//!       routes → host end up, host routes, permanent neighbours → open → rename to ID.ready → answer
+//! ADD   write ID.adding → veth, its peer born in the pod → datapath entries, closed → programs → node's end up, host
+//!       routes, permanent neighbours → pod's end up, its addresses and routes → open → rename to ID.ready → answer
 //! DEL   rename to ID.deleting → entries removed: nothing passes any more → answer
 //!       later, many at once: links deleted → rename to ID.freed → quarantine over: file removed
 //! ```

@@ -1,11 +1,12 @@
 //! From a record to a pod with a network, and closing it again.
+use std::net::IpAddr;
+
 use malha_kernel::{Batch, Handle, Neighbour, NetNs, Route, Veth, sysctl};
 
 use crate::attachment::Endpoint;
 use crate::config::Step;
 use crate::error::{Error, Result};
 use crate::manager::Shared;
-use crate::names::{everything, gateway};
 use crate::record::Phase;
 use crate::state::Slot;
 
@@ -24,10 +25,12 @@ impl Shared {
         self.config.at(Step::Entered)?;
         self.datapath.attach_endpoint(index)?;
         self.config.at(Step::Attached)?;
-        set_pod(endpoint, netns, peer)?;
-        self.config.at(Step::PodSet)?;
         self.handle.commit(host_side(endpoint, index))?;
         self.config.at(Step::Routed)?;
+        set_pod(endpoint, netns, peer)?;
+        // The end that came up first sends nothing until the kernel has noticed the other.
+        self.handle.settle(index)?;
+        self.config.at(Step::PodSet)?;
         self.datapath
             .endpoints()
             .set_open(&endpoint.addresses, true)?;
@@ -138,7 +141,16 @@ pub fn host_side(endpoint: &Endpoint, index: u32) -> Batch {
 fn set_pod(endpoint: &Endpoint, netns: &NetNs, index: u32) -> Result<()> {
     let act = || -> malha_kernel::Result<()> {
         set_ipv6(endpoint)?;
-        Handle::new()?.commit(pod_side(endpoint, index))
+        let handle = Handle::new()?;
+        handle.commit(pod_side(endpoint, index))?;
+        // The container may speak, and be spoken to, as soon as its runtime has the answer.
+        handle.settle(index)?;
+        let settle = |address: &IpAddr| handle.settle_address(*address).map(drop);
+        endpoint
+            .addresses
+            .iter()
+            .filter(|address| address.is_ipv6())
+            .try_for_each(settle)
     };
     Ok(netns.run(act)??)
 }
@@ -155,21 +167,24 @@ fn set_ipv6(endpoint: &Endpoint) -> malha_kernel::Result<()> {
     Ok(())
 }
 
+/// Addresses first: what the kernel does about them later, it may do while it works off the rest.
 fn pod_side(endpoint: &Endpoint, index: u32) -> Batch {
-    let batch = Batch::new().set_up(index);
-    endpoint.addresses.iter().fold(batch, |batch, address| {
-        let way = Route {
-            gateway: Some(gateway(*address)),
-            onlink: true,
-            ..Route::through(everything(*address), index)
+    let mut batch = Batch::new().set_up(index);
+    for network in endpoint.networks() {
+        batch = batch.add_address(index, network);
+    }
+    for (everything, gateway) in endpoint.routes() {
+        let neighbour = Neighbour {
+            device: index,
+            address: gateway,
+            mac: endpoint.host_mac,
         };
-        batch
-            .add_address(index, (*address).into())
-            .replace_neighbour(&Neighbour {
-                device: index,
-                address: gateway(*address),
-                mac: endpoint.host_mac,
-            })
-            .replace_route(&way)
-    })
+        let way = Route {
+            gateway: Some(gateway),
+            onlink: true,
+            ..Route::through(everything, index)
+        };
+        batch = batch.replace_neighbour(&neighbour).replace_route(&way);
+    }
+    batch
 }

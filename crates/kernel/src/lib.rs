@@ -15,6 +15,7 @@ mod handle;
 mod link;
 pub mod machine;
 pub mod masquerade;
+pub mod monitor;
 mod neighbour;
 mod netns;
 mod route;

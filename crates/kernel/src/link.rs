@@ -6,6 +6,7 @@ use netlink_packet_route::link::{
     LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
 
 use crate::batch::{Batch, Label};
 use crate::error::{Error, Result};
@@ -50,7 +51,7 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
-    /// Up and with a carrier.
+    /// Up, with a carrier, and sending: see [`Handle::settle`].
     pub running: bool,
     /// It loops back to this machine.
     pub loopback: bool,
@@ -156,6 +157,25 @@ impl Handle {
         Ok(link)
     }
 
+    /// Wait until a link sends. When the other end of a veth that is up comes up, too, the kernel notes it in a work
+    /// queue that needs the lock of all links; until then everything sent into the link is lost. Asking for the link
+    /// makes Linux 6.8 note it at once, older ones are asked again. Whether it sends: not, if its other end is down.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`], [`Error::Netlink`].
+    pub fn settle(&self, index: u32) -> Result<bool> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let link = self.link_by_index(index)?.ok_or_else(|| Error::NoLink {
+                name: index.to_string(),
+            })?;
+            if link.running || Instant::now() >= deadline {
+                return Ok(link.running);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Delete a link; absent is fine. Takes about 20 ms, for a grace period: see [`Handle::delete_links`].
     ///
     /// # Errors
@@ -189,6 +209,9 @@ impl Handle {
         }
     }
 }
+
+/// How long the kernel may take to notice that both ends of a link are up.
+const SETTLE: Duration = Duration::from_millis(500);
 
 /// The group of links that are being deleted ("mlh" and the kernel's highest bit clear).
 const DOOMED: u32 = 0x006d_6c68;
@@ -364,7 +387,7 @@ fn describe(message: &RouteNetlinkMessage) -> Option<Link> {
     let mut link = Link {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
-        running: flags.contains(LinkFlags::LowerUp),
+        running: flags.contains(LinkFlags::Running),
         loopback: flags.contains(LinkFlags::Loopback),
         ..Link::default()
     };

@@ -1,0 +1,275 @@
+//! Killed, restarted, rebooted: what the next agent finds, and what it makes of it.
+mod common;
+
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{FOUR, Holdings, Node, SIX, eventually, new_netns, path, pings, sh, try_sh};
+use malha_datapath::Datapath;
+use malha_endpoint::{AddRequest, Config, Hook, Key, Manager, Reconciled, Step};
+use malha_kernel::NetNs;
+
+const CHILD: &str = "MALHA_ENDPOINT_CHILD";
+
+/// Does one thing as another process, the child of a test, and is killed at a step. Run by itself it does nothing.
+#[test]
+fn child() {
+    let Ok(order) = std::env::var(CHILD) else {
+        return;
+    };
+    let parts: Vec<&str> = order.split('|').collect();
+    let [verb, step, node, pod, pins, state] = parts[..] else {
+        panic!("{order}");
+    };
+    let step = Step::ALL
+        .into_iter()
+        .find(|at| format!("{at:?}") == step)
+        .unwrap();
+    let kill = Hook(Arc::new(move |at| {
+        if at == step {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        Ok(())
+    }));
+    let config = Config {
+        prefixes: vec![FOUR.parse().unwrap(), SIX.parse().unwrap()],
+        mtu: 1430,
+        gather: Duration::ZERO,
+        hook: Some(kill),
+        ..Config::new(state, "this-boot")
+    };
+    let (node, pod) = (
+        NetNs::open(Path::new(node)).unwrap(),
+        NetNs::open(Path::new(pod)).unwrap(),
+    );
+    let live = || {
+        let pins = PathBuf::from(pins);
+        let datapath = Datapath::open(&malha_datapath::Config {
+            pins,
+            ..malha_datapath::Config::default()
+        })
+        .unwrap();
+        let manager = Manager::open(config, Arc::new(datapath)).unwrap();
+        let key = Key::new("victim", "eth0");
+        if verb == "add" {
+            let request = AddRequest {
+                key,
+                netns: &pod,
+                sandbox: String::new(),
+                pod: None,
+            };
+            manager.add(&request).unwrap();
+        } else {
+            manager.del(&key).unwrap();
+            manager.flush().unwrap();
+        }
+    };
+    node.run(live).unwrap();
+    unreachable!("the step never came");
+}
+
+fn killed(node: &Node, pod: &NetNs, verb: &str, step: Step) {
+    let order = [
+        verb,
+        &format!("{step:?}"),
+        &path(&node.netns),
+        &path(pod),
+        &node.bpffs.path().join("malha").display().to_string(),
+        &node.directory.path().join("state").display().to_string(),
+    ];
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child
+        .args(["--exact", "child", "--nocapture"])
+        .env(CHILD, order.join("|"));
+    let output = child.output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    assert_eq!(
+        output.status.signal(),
+        Some(libc::SIGKILL),
+        "{verb} {step:?}: {}",
+        String::from_utf8_lossy(&text)
+    );
+}
+
+#[test]
+fn killed_at_any_step_of_add() {
+    let node = Node::new();
+    let bystander = new_netns();
+    node.open().add("bystander", &bystander).unwrap();
+    for step in Step::ALL.into_iter().take(8) {
+        let pod = new_netns();
+        killed(&node, &pod, "add", step);
+        let managed = node.open();
+        if step == Step::Ready {
+            // Made, and nobody was told. ADD again tells; the runtime may as well never come back.
+            assert_eq!(managed.settled(), Holdings::of_pods(2));
+            assert!(pings(&pod, "172.31.0.1".parse().unwrap()));
+            managed.check("victim", &pod, None).unwrap();
+            managed.del("victim").unwrap();
+        }
+        assert_eq!(managed.settled(), Holdings::of_pods(1), "{step:?}");
+        assert!(!try_sh(&pod, "ip link show eth0").0, "{step:?}");
+        assert_eq!(managed.manager.status().pools[0].used, 1, "{step:?}");
+        // What the runtime does next.
+        managed.del("victim").unwrap();
+        managed.add("victim", &pod).unwrap();
+        assert!(pings(&pod, "fd00:31::1".parse().unwrap()), "{step:?}");
+        managed.del("victim").unwrap();
+        assert_eq!(managed.settled(), Holdings::of_pods(1), "{step:?}");
+    }
+    assert!(pings(&bystander, "172.31.0.1".parse().unwrap()));
+}
+
+#[test]
+fn killed_at_any_step_of_del() {
+    let node = Node::new();
+    node.open();
+    for step in Step::ALL.into_iter().skip(8) {
+        let pod = new_netns();
+        let address = node.open().add("victim", &pod).unwrap().addresses[0];
+        killed(&node, &pod, "del", step);
+        let managed = node.open();
+        assert!(!pings(&node.netns, address), "{step:?}: it is closed");
+        assert_eq!(managed.settled(), Holdings::of_pods(0), "{step:?}");
+        managed.del("victim").unwrap();
+        assert!(!try_sh(&pod, "ip link show eth0").0, "{step:?}");
+        assert_eq!(managed.manager.status().pools[0].used, 0, "{step:?}");
+    }
+}
+
+#[test]
+fn a_restart_changes_nothing_for_those_that_live() {
+    let node = Node::new();
+    let (one, two) = (new_netns(), new_netns());
+    let managed = node.open();
+    let first = managed.add("one", &one).unwrap();
+    managed.add("two", &two).unwrap();
+    drop(managed);
+    assert!(pings(&two, first.addresses[0]), "without an agent");
+    let managed = node.open();
+    assert_eq!(managed.reconcile(), Reconciled::default());
+    assert_eq!(managed.manager.get(&first.key), Some(first.clone()));
+    assert_eq!(managed.add("one", &one).unwrap(), first);
+    assert!(pings(&two, first.addresses[0]));
+    let third = new_netns();
+    assert!(
+        !first
+            .addresses
+            .contains(&managed.add("three", &third).unwrap().addresses[0])
+    );
+    assert_eq!(managed.settled(), Holdings::of_pods(3));
+}
+
+#[test]
+fn what_nobody_holds_is_given_back_and_what_is_missing_is_repaired() {
+    let node = Node::new();
+    let (one, two) = (new_netns(), new_netns());
+    let managed = node.open();
+    let first = managed.add("one", &one).unwrap();
+    managed.add("two", &two).unwrap();
+    // No DEL comes for the second; someone tears at the first; two links are of nobody knows when.
+    drop(two);
+    eventually("the link of the second is gone", || {
+        node.holdings().links == 1
+    });
+    sh(
+        &node.netns,
+        &format!(
+            "ip route flush proto 77; ip -6 route flush proto 77; ip neigh flush nud permanent
+             ip link add mlh000000000001 type veth peer name x1; ip link add mlh000000000002 type veth peer name x2
+             ip link add mlhother type veth peer name x3; tc qdisc del dev {} clsact",
+            first.host_link
+        ),
+    );
+    managed
+        .datapath
+        .endpoints()
+        .remove(&first.addresses)
+        .unwrap();
+    let stray = malha_datapath::Endpoint {
+        id: 99,
+        ifindex: 99,
+        addresses: vec!["10.244.3.99".parse().unwrap()],
+        mac: [2; 6],
+        host_mac: [2; 6],
+        identity: 0,
+        open: true,
+    };
+    managed.datapath.endpoints().upsert(&stray).unwrap();
+    let done = managed.reconcile();
+    let wanted = Reconciled {
+        unfinished: 0,
+        lost: 1,
+        links: 2,
+        entries: 1,
+        repaired: 1,
+    };
+    assert_eq!(done, wanted);
+    let left = managed.settled();
+    let others = Holdings {
+        links: 3,
+        ..Holdings::of_pods(1)
+    };
+    assert_eq!(left, others, "the pod, and what does not have our name");
+    managed.check("one", &one, None).unwrap();
+    assert!(pings(&one, "172.31.0.1".parse().unwrap()) && pings(&node.netns, first.addresses[1]));
+    assert_eq!(managed.reconcile(), Reconciled::default());
+}
+
+#[test]
+fn a_reboot_makes_every_record_worthless() {
+    let node = Node::new();
+    let pods: Vec<_> = (0..3).map(|_| new_netns()).collect();
+    let managed = node.open();
+    for (number, pod) in pods.iter().enumerate() {
+        managed.add(&number.to_string(), pod).unwrap();
+    }
+    managed.del("2").unwrap();
+    drop(managed);
+    let managed = node.open_with(|config| Config {
+        boot_id: "next-boot".to_owned(),
+        ..config
+    });
+    assert_eq!(managed.manager.list(), []);
+    assert_eq!(managed.settled(), Holdings::of_pods(0));
+    let status = managed.manager.status();
+    assert_eq!((status.pools[0].used, status.pools[0].resting), (0, 0));
+    managed.del("0").unwrap();
+    let pod = new_netns();
+    assert_eq!(
+        managed.add("0", &pod).unwrap().addresses[0],
+        IpAddr::from([10, 244, 3, 2])
+    );
+}
+
+#[test]
+fn records_that_cannot_be_read_are_dropped_and_other_files_stay() {
+    let node = Node::new();
+    let pod = new_netns();
+    let managed = node.open();
+    let id = managed.add("one", &pod).unwrap().id;
+    drop(managed);
+    let state = node.directory.path().join("state");
+    let whole = std::fs::read(state.join(format!("{id}.ready"))).unwrap();
+    std::fs::write(state.join("7.ready"), b"").unwrap();
+    std::fs::write(state.join("8.adding"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(state.join("9.deleting"), &whole).unwrap();
+    std::fs::write(state.join("10.temporary"), b"{").unwrap();
+    std::fs::write(state.join("README"), b"mine").unwrap();
+    std::fs::write(state.join("eleven.ready"), b"mine").unwrap();
+    let managed = node.open();
+    let mut names: Vec<_> = std::fs::read_dir(&state)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [format!("{id}.ready").as_str(), "README", "eleven.ready"]
+    );
+    managed.check("one", &pod, None).unwrap();
+}
