@@ -7,6 +7,7 @@ use malha_cni::{
     runtime::{LoadError, load},
     types::{NetworkList, Version},
 };
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 fn directory(files: &[(&str, &str)]) -> TempDir {
@@ -214,4 +215,17 @@ fn the_plugin_is_replaced_while_it_runs() {
         2,
         "nothing else is left"
     );
+}
+
+proptest! {
+    /// Any damage to a list is an error or another list, and what is read can be written and read again.
+    #[test]
+    fn damaged_lists_are_read_or_refused(at in 0..LIST.len(), bytes in prop::collection::vec(any::<u8>(), 0..4)) {
+        let mut text = LIST.as_bytes().to_vec();
+        text.splice(at..(at + 2).min(LIST.len()), bytes);
+        for list in [NetworkList::parse(&text), NetworkList::parse_single(&text)].into_iter().flatten() {
+            let again = NetworkList::parse(list.to_value().to_string().as_bytes());
+            prop_assert_eq!(again, Ok(NetworkList { inlined_only: true, ..list }));
+        }
+    }
 }

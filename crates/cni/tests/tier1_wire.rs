@@ -11,11 +11,12 @@ use std::{
             net::{UnixListener, UnixStream},
         },
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Mutex,
     time::Duration,
 };
 
+use common::serving;
 use malha_cni::{
     types::{Args, CniError, PluginConf, Success, code},
     wire::{Answer, CallError, Request, Server, Verb, WireError, call, deferred},
@@ -70,23 +71,6 @@ impl Place {
             _dir: dir,
         }
     }
-}
-
-/// Serves while `act` runs.
-fn serving<T>(
-    socket: &Path,
-    handle: impl Fn(Request) -> Answer + Send + Sync,
-    act: impl FnOnce() -> T,
-) -> T {
-    let server = Server::bind(socket).expect("a socket");
-    let stopper = server.stopper();
-    std::thread::scope(|scope| {
-        let served = scope.spawn(|| server.serve(handle));
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-        stopper.stop();
-        served.join().expect("a thread").expect("served");
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 #[test]

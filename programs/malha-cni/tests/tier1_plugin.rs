@@ -22,12 +22,12 @@ use std::{
     time::Duration,
 };
 
-use common::{Bench, Namespace, attachment, id, names};
+use common::{Bench, Namespace, attachment, id, names, serving};
 use malha_cni::{
     conflist, loopback,
     runtime::{Runtime, RuntimeError, load},
     types::{CniError, NetworkList, Success, Version, code},
-    wire::{Answer, Request, Server, Verb, deferred},
+    wire::{Answer, Request, Verb, deferred},
 };
 use serde_json::{Value, json};
 
@@ -65,15 +65,7 @@ impl Installed {
         handle: impl Fn(Request) -> Answer + Send + Sync,
         act: impl FnOnce() -> T,
     ) -> T {
-        let server = Server::bind(&self.socket).expect("a socket");
-        let stopper = server.stopper();
-        std::thread::scope(|scope| {
-            let served = scope.spawn(|| server.serve(handle));
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
-            stopper.stop();
-            served.join().expect("a thread").expect("served");
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        serving(&self.socket, handle, act)
     }
 
     fn deferred(&self) -> Vec<String> {

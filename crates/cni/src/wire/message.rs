@@ -268,7 +268,7 @@ fn from_json<T: for<'de> Deserialize<'de>>(line: &[u8]) -> Result<T, WireError> 
     let malformed = |e: serde_json::Error| WireError::Malformed(e.to_string());
     let value: Value = serde_json::from_slice(line).map_err(malformed)?;
     match value.get("protocol").and_then(Value::as_u64) {
-        Some(number) if number == u64::from(PROTOCOL) => T::deserialize(value).map_err(malformed),
+        Some(number) if number == u64::from(PROTOCOL) => T::deserialize(&value).map_err(malformed),
         Some(number) => Err(WireError::Protocol {
             theirs: u32::try_from(number).unwrap_or(u32::MAX),
         }),

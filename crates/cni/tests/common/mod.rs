@@ -12,6 +12,7 @@ use std::{
 use malha_cni::{
     runtime::{Attachment, Options, Runtime},
     types::{Args, AttachmentId, NetworkList},
+    wire::{Answer, Request, Server},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -203,4 +204,21 @@ pub fn attachment(container: &str, netns: Option<PathBuf>) -> Attachment {
 pub fn list(version: &str, plugins: &Value) -> NetworkList {
     let text = format!(r#"{{"cniVersion":"{version}","name":"net","plugins":{plugins}}}"#);
     NetworkList::parse(text.as_bytes()).expect("a list")
+}
+
+/// An agent on `socket` while `act` runs.
+pub fn serving<T>(
+    socket: &Path,
+    handle: impl Fn(Request) -> Answer + Send + Sync,
+    act: impl FnOnce() -> T,
+) -> T {
+    let server = Server::bind(socket).expect("a socket");
+    let stopper = server.stopper();
+    std::thread::scope(|scope| {
+        let served = scope.spawn(|| server.serve(handle));
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        stopper.stop();
+        served.join().expect("a thread").expect("served");
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
