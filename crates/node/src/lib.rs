@@ -17,7 +17,9 @@
 pub mod config;
 pub mod launch;
 pub mod logs;
+pub mod machine;
 pub mod mounts;
+pub mod pods;
 pub mod runtime;
 
 use std::future::Future;

@@ -330,7 +330,10 @@ async fn containers_of_a_pod_can_share_processes() {
         .start(&first, spec, &Limits::default())
         .unwrap();
     let second = machine.container(&sandbox, "second");
-    let mut spec = machine.spec(&second, shell("until grep -qs sleep /proc/[0-9]*/comm; do :; done; echo seen; (sleep 1000 &)"));
+    let mut spec = machine.spec(
+        &second,
+        shell("until grep -qs sleep /proc/[0-9]*/comm; do :; done; echo seen; (sleep 1000 &)"),
+    );
     spec.namespaces = sandbox.namespaces(false);
     machine.until_output(&first, "ready").await;
     machine

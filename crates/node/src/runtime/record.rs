@@ -42,6 +42,8 @@ pub struct SandboxRecord {
     pub ready: bool,
     /// Its directory, where its namespaces are files.
     pub directory: PathBuf,
+    /// Which namespaces are its own.
+    pub owned: Vec<String>,
     /// How it is attached to the network; `None` with the host's.
     pub network: Option<NetworkRecord>,
     /// The first process of a pid namespace that its containers share.

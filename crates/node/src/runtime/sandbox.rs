@@ -115,7 +115,19 @@ impl SandboxRecord {
     }
 
     fn namespace(&self, name: &str) -> Option<PathBuf> {
-        Some(self.directory.join(name)).filter(|path| path.exists())
+        let own = self.owned.iter().any(|o| o == name);
+        own.then(|| self.directory.join(name))
+    }
+
+    /// Whether it is complete and its namespaces are still kept.
+    pub fn is_intact(&self) -> bool {
+        /// The magic number of the filesystem of namespaces.
+        const NSFS: u64 = 0x6e73_6673;
+        let kept = |name: &String| {
+            let stat = rustix::fs::statfs(self.directory.join(name));
+            stat.is_ok_and(|s| s.f_type.cast_unsigned() as u64 == NSFS)
+        };
+        self.ready && self.owned.iter().all(kept)
     }
 
     fn write(&self) -> Result<(), SandboxError> {
@@ -150,6 +162,7 @@ impl Runtime {
             created_at: Timestamp::now(),
             ready: false,
             directory,
+            owned: owned(request),
             network,
             pause: None,
         };
@@ -172,7 +185,7 @@ impl Runtime {
         fs::create_dir_all(&sandbox.directory)
             .map_err(SandboxError::system("cannot make the sandbox's directory"))?;
         sandbox.write()?;
-        make_namespaces(&sandbox.directory, request)?;
+        make_namespaces(sandbox, request)?;
         if request.shared_pid {
             sandbox.pause = Some(self.start_pause()?);
             sandbox.write()?;
@@ -209,8 +222,9 @@ impl Runtime {
     /// What could not be removed; calling again is in order.
     pub fn remove_sandbox(&self, sandbox: &SandboxRecord) -> Result<(), SandboxError> {
         if let Some(network) = &sandbox.network {
+            let netns = sandbox.netns().filter(|path| path.exists());
             self.network
-                .detach(&sandbox.id, sandbox.netns().as_deref(), network)
+                .detach(&sandbox.id, netns.as_deref(), network)
                 .map_err(|source| SandboxError::Detach {
                     id: sandbox.id.clone(),
                     source,
@@ -240,19 +254,27 @@ impl Runtime {
     }
 }
 
+/// The namespaces that a pod does not share with the host.
+fn owned(request: &SandboxRequest) -> Vec<String> {
+    let own = |name: &str| match name {
+        "ipc" => !request.host_ipc,
+        PID => request.shared_pid,
+        _ => !request.host_network,
+    };
+    let names = NAMESPACES.map(|(name, _)| name).into_iter().chain([PID]);
+    names.filter(|name| own(name)).map(str::to_owned).collect()
+}
+
 /// Makes the namespaces in a thread that ends with it, and keeps them by bind mounts.
-fn make_namespaces(directory: &Path, request: &SandboxRequest) -> Result<(), SandboxError> {
-    let wanted: Vec<_> = NAMESPACES
+fn make_namespaces(sandbox: &SandboxRecord, request: &SandboxRequest) -> Result<(), SandboxError> {
+    let directory = &sandbox.directory;
+    let wanted = NAMESPACES
         .into_iter()
-        .filter(|(name, _)| match *name {
-            "ipc" => !request.host_ipc,
-            _ => !request.host_network,
-        })
-        .collect();
-    let flags = wanted
-        .iter()
-        .fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
-    let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        .filter(|(name, _)| sandbox.namespace(name).is_some());
+    let (names, flags): (Vec<&str>, Vec<CloneFlags>) = wanted.unzip();
+    let flags = flags
+        .into_iter()
+        .fold(CloneFlags::empty(), |all, flag| all | flag);
     let work = || -> Result<(), SandboxError> {
         unshare(flags).map_err(|e| SandboxError::system("cannot make namespaces")(e.into()))?;
         if names.contains(&"uts") {

@@ -1,0 +1,11 @@
+//! Pods: one worker each, which decides, acts and reports.
+
+pub mod backoff;
+pub mod decide;
+pub mod dns;
+pub mod downward;
+pub mod env;
+pub mod image;
+pub mod observed;
+pub mod resources;
+pub mod status;
