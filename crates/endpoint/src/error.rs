@@ -36,16 +36,12 @@ pub enum Error {
     #[error("the container {} has an interface {} already, which is not ours", .0.container_id, .0.ifname)]
     InterfaceExists(Key),
     /// Two attachments hash to one link name.
-    #[error(
-        "link {link} of attachment {other} is in the way of attachment {key}: delete one of the two pods"
-    )]
+    #[error("link {link} is that of attachment {other} already: delete one of the two pods")]
     LinkTaken {
-        /// The attachment to be made.
-        key: Key,
-        /// The one that is there.
-        other: Key,
         /// The name.
         link: String,
+        /// The attachment that is there.
+        other: Key,
     },
     /// A record could not be written, renamed or read.
     #[error(

@@ -110,9 +110,8 @@ impl Shared {
             .cloned();
         if let Some(other) = holder {
             return Err(Error::LinkTaken {
-                key: endpoint.key.clone(),
-                other: other.endpoint.key,
                 link: link.name,
+                other: other.endpoint.key,
             });
         }
         tracing::warn!(link = link.name, "deleting a link without a record");
