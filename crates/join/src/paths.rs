@@ -34,9 +34,9 @@ impl Paths {
         self.at(paths::KUBERNETES)
     }
 
-    /// `/etc/kubernetes/pki`, or a file in it.
+    /// A file in `/etc/kubernetes/pki`, or with an empty name that directory.
     pub fn pki(&self, file: &str) -> PathBuf {
-        self.kubernetes().join("pki").join(file)
+        below(self.kubernetes().join("pki"), file)
     }
 
     /// The administrator's kubeconfig.
@@ -54,9 +54,9 @@ impl Paths {
         self.kubernetes().join("bootstrap-kubelet.conf")
     }
 
-    /// `/var/lib/kubelet`, or a file in it.
+    /// A file in `/var/lib/kubelet`, or with an empty name that directory.
     pub fn kubelet(&self, file: &str) -> PathBuf {
-        self.at("/var/lib/kubelet").join(file)
+        below(self.at("/var/lib/kubelet"), file)
     }
 
     /// The control plane's directory.
@@ -92,5 +92,12 @@ impl Paths {
     /// Whether systemd manages this machine (`sd_booted(3)`).
     pub fn has_systemd(&self) -> bool {
         self.at("/run/systemd/system").is_dir()
+    }
+}
+
+fn below(directory: PathBuf, file: &str) -> PathBuf {
+    match file {
+        "" => directory,
+        file => directory.join(file),
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{BufRead, Write},
+    io::{self, BufRead, Write},
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
@@ -32,8 +32,8 @@ const KUBECONFIGS: [&str; 6] = [
     "scheduler.conf",
 ];
 
-/// Undoes what another part of Malha did on this machine.
-pub type Teardown<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+/// Undoes what another part of Malha did on this machine; returns whether there was anything.
+pub type Teardown<'a> = Box<dyn FnOnce() -> Result<bool> + 'a>;
 
 /// Asks whether to go on.
 ///
@@ -82,12 +82,7 @@ pub fn run(machine: &Machine, teardown: Vec<(&str, Teardown<'_>)>) -> Result<()>
         attempt("Stopped the kubelet", stop_kubelet(machine));
     }
     for (what, action) in teardown {
-        attempt(
-            what,
-            action()
-                .map(|()| true)
-                .with_context(|| format!("not done: {what}")),
-        );
+        attempt(what, action().with_context(|| format!("not done: {what}")));
     }
     let control_plane = Daemon::new(init::DAEMON, &machine.paths);
     attempt("Stopped the control plane", control_plane.stop());
@@ -139,36 +134,47 @@ fn single_files(machine: &Machine) -> Vec<PathBuf> {
     kubeconfigs.chain(network).collect()
 }
 
+/// A directory on a filesystem of its own is emptied and stays.
 fn remove_tree(tree: &Path) -> Result<bool> {
-    unmount_below(tree)?;
-    let left = mounts_below(tree)?;
-    ensure!(
-        left.is_empty(),
-        "{} stays, for something is mounted on {}",
-        tree.display(),
-        left.first().map_or(tree, PathBuf::as_path).display()
-    );
-    files::remove(tree)
-}
-
-/// Deepest first, so that nothing hides below another mount.
-fn unmount_below(tree: &Path) -> Result<()> {
-    for point in mounts_below(tree)?.iter().rev() {
+    // The kernel tells real paths.
+    let Ok(real) = fs::canonicalize(tree) else {
+        return files::remove(tree);
+    };
+    // Deepest first, so that nothing hides below another mount.
+    for point in mounts_below(&real)?.iter().rev() {
         umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
             .with_context(|| format!("cannot unmount {}", point.display()))?;
     }
-    Ok(())
+    if let Some(point) = mounts_below(&real)?.first() {
+        bail!(
+            "{} stays, for something is mounted on {}",
+            tree.display(),
+            point.display()
+        );
+    }
+    let entries = fs::read_dir(tree).with_context(|| format!("cannot read {}", tree.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot read {}", tree.display()))?;
+        files::remove(&entry.path())?;
+    }
+    use io::ErrorKind::{NotADirectory, ResourceBusy};
+    match fs::remove_dir(tree) {
+        // A mount point, or a link to a directory elsewhere.
+        Err(error) if matches!(error.kind(), ResourceBusy | NotADirectory) => Ok(true),
+        other => {
+            other.with_context(|| format!("cannot remove {}", tree.display()))?;
+            Ok(true)
+        }
+    }
 }
 
-/// Mount points at or below a directory, in the order they were mounted.
+/// Mount points strictly below a directory, in the order they were mounted.
 fn mounts_below(tree: &Path) -> Result<Vec<PathBuf>> {
-    // The kernel tells real paths.
-    let Ok(tree) = fs::canonicalize(tree) else {
-        return Ok(Vec::new());
-    };
     let table = fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
     let points = table.split(|b| *b == b'\n').filter_map(mount_point);
-    Ok(points.filter(|point| point.starts_with(&tree)).collect())
+    Ok(points
+        .filter(|point| point.starts_with(tree) && point != tree)
+        .collect())
 }
 
 /// The fifth field of a line of mountinfo, with its octal escapes (`\040` is a blank) undone.

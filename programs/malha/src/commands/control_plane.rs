@@ -69,7 +69,6 @@ pub async fn serve(config: &Config, end: impl Future<Output = ()>) -> Result<()>
     })
     .await
     .context("cannot start the API server")?;
-    tracing::info!(address = %server.local_addr(), url = config.endpoint().url(), "the API server listens");
     let service = server.client_service(malha_apiserver::auth::superuser(CONTROLLERS));
     let client = kube::Client::new(service, "default");
     let (stop, mut stopped) = watch::channel(false);

@@ -81,8 +81,8 @@ struct Networks {
 #[derive(Debug, clap::Args)]
 struct Tokens {
     /// The token that nodes join with, as malha token generate makes it [default: a random one].
-    #[arg(long, value_name = "TOKEN", value_parser = super::token::parse)]
-    token: Option<Token>,
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
     /// How long the token works, for example 1h30m; 0 for ever.
     #[arg(
         long,
@@ -119,7 +119,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let machine = Machine::this(args.output.progress());
     let (output, hide) = (args.output, args.tokens.skip_token_print);
     let (dry_run, foreground) = (args.dry_run, args.foreground);
-    let options = args.options();
+    let options = args.options()?;
     if dry_run {
         let plan = Plan::new(&options, &machine, &Facts::gather())?;
         print!("{}", plan.config.to_json()?);
@@ -188,9 +188,11 @@ fn print(mut done: Initialised, output: Output, hide: bool) -> Result<()> {
 }
 
 impl Args {
-    fn options(self) -> Options {
+    fn options(self) -> Result<Options> {
         let given = |ranges: Vec<IpNet>| (!ranges.is_empty()).then_some(ranges);
-        Options {
+        // Not by clap, which would repeat what it cannot read.
+        let token = self.tokens.token.map(|text| text.parse::<Token>()).transpose()?;
+        Ok(Options {
             advertise_address: self.api_server.apiserver_advertise_address,
             bind_address: self.api_server.apiserver_bind_address,
             bind_port: self.api_server.apiserver_bind_port,
@@ -201,9 +203,9 @@ impl Args {
             node_mask_ipv6: self.networks.node_cidr_mask_size_ipv6,
             service_ranges: given(self.networks.service_cidr),
             dns_domain: self.networks.service_dns_domain,
-            token: self.tokens.token,
+            token,
             token_ttl: self.tokens.token_ttl.as_seconds(),
             ignored: Ignored::new(self.ignore_preflight_errors),
-        }
+        })
     }
 }

@@ -7,9 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use malha_bootstrap::{pin::CaPin, token::Token};
+use malha_bootstrap::pin::CaPin;
 use malha_join::{
-    endpoint::Endpoint,
     join::{self, Enrolled, Joined, Options},
     machine::Machine,
     preflight::Ignored,
@@ -21,10 +20,10 @@ use super::{control_plane, init::Output};
 pub struct Args {
     /// The control plane's API server.
     #[arg(value_name = "HOST:PORT")]
-    endpoint: Endpoint,
+    endpoint: String,
     /// The token, as malha init or malha token create printed it.
     #[arg(long, value_name = "TOKEN", value_parser = super::token::parse, visible_alias = "discovery-token")]
-    token: Token,
+    token: String,
     /// Accept the control plane only if its CA has this public key: sha256:HEX; may be repeated, any one will do.
     #[arg(
         long,
@@ -32,7 +31,7 @@ pub struct Args {
         value_delimiter = ',',
         required_unless_present = "discovery_token_unsafe_skip_ca_verification"
     )]
-    discovery_token_ca_cert_hash: Vec<CaPin>,
+    discovery_token_ca_cert_hash: Vec<String>,
     /// Accept any CA that the token vouches for: whoever knows the token could pose as the control plane.
     #[arg(long)]
     discovery_token_unsafe_skip_ca_verification: bool,
@@ -59,7 +58,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<ExitCode> {
     let machine = Machine::this(args.output.progress());
     let (output, foreground) = (args.output, args.foreground);
-    let options = args.options();
+    let options = args.options()?;
     super::block_on(async move {
         let end = control_plane::asked_to_end()?;
         let work = async {
@@ -97,16 +96,23 @@ fn print(joined: &Joined, output: Output) -> Result<()> {
 }
 
 impl Args {
-    fn options(self) -> Options {
-        Options {
-            endpoint: self.endpoint,
-            token: self.token,
-            pins: self.discovery_token_ca_cert_hash,
+    /// Parsed here and not by clap, which would repeat what it cannot read: a token with one character wrong is
+    /// still a secret.
+    fn options(self) -> Result<Options> {
+        let pin = |text: &String| {
+            text.parse::<CaPin>()
+                .with_context(|| format!("--discovery-token-ca-cert-hash {text:?}"))
+        };
+        let pins = self.discovery_token_ca_cert_hash.iter().map(pin);
+        Ok(Options {
+            endpoint: self.endpoint.parse()?,
+            token: self.token.parse()?,
+            pins: pins.collect::<Result<_>>()?,
             skip_ca_verification: self.discovery_token_unsafe_skip_ca_verification,
             node_name: self.node_name,
             node_ips: self.node_ip,
             cri_socket: self.cri_socket,
             ignored: Ignored::new(self.ignore_preflight_errors),
-        }
+        })
     }
 }

@@ -36,8 +36,8 @@ enum Command {
     /// Delete tokens, by ID or as a whole.
     Delete {
         /// The tokens or their IDs.
-        #[arg(value_name = "TOKEN", required = true, value_parser = parse_id)]
-        tokens: Vec<TokenId>,
+        #[arg(value_name = "TOKEN", required = true)]
+        tokens: Vec<String>,
     },
     /// Print a random token, for malha token create or malha init --token; changes nothing.
     Generate,
@@ -46,8 +46,8 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct CreateArgs {
     /// The token [default: a random one].
-    #[arg(value_name = "TOKEN", value_parser = parse)]
-    token: Option<Token>,
+    #[arg(value_name = "TOKEN")]
+    token: Option<String>,
     /// How long it works, for example 1h30m; 0 for ever.
     #[arg(
         long,
@@ -105,15 +105,12 @@ impl From<Output> for Format {
     }
 }
 
-/// A token on the command line. The error does not repeat it, for it may be a secret with one character wrong.
-pub fn parse(text: &str) -> Result<Token, malha_bootstrap::token::TokenError> {
-    Token::from_str(text)
-}
-
-fn parse_id(text: &str) -> Result<TokenId, malha_bootstrap::token::TokenError> {
+/// A token or its ID. Not parsed by clap, which would repeat what it cannot read: it may be a secret with one character
+/// wrong.
+fn parse_id(text: &str) -> Result<TokenId> {
     match text.contains('.') {
-        true => Token::from_str(text).map(|token| token.id),
-        false => TokenId::from_str(text),
+        true => Ok(Token::from_str(text)?.id),
+        false => Ok(TokenId::from_str(text)?),
     }
 }
 
@@ -130,7 +127,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         match args.command {
             Command::Create(create) => create_token(&tokens, create).await?,
             Command::List { output } => list(&tokens, output).await?,
-            Command::Delete { tokens: ids } => delete(&tokens, &ids).await?,
+            Command::Delete { tokens: named } => delete(&tokens, &named).await?,
             Command::Generate => {}
         }
         Ok(ExitCode::SUCCESS)
@@ -162,9 +159,10 @@ async fn list(tokens: &Tokens, output: Output) -> Result<()> {
     Ok(())
 }
 
-async fn delete(tokens: &Tokens, ids: &[TokenId]) -> Result<()> {
+async fn delete(tokens: &Tokens, named: &[String]) -> Result<()> {
+    let ids: Vec<TokenId> = named.iter().map(|text| parse_id(text)).collect::<Result<_>>()?;
     for id in ids {
-        tokens.delete(id).await?;
+        tokens.delete(&id).await?;
         println!("bootstrap token \"{id}\" deleted");
     }
     Ok(())
@@ -179,7 +177,7 @@ impl CreateArgs {
                 .collect()
         };
         let create = Create {
-            token: self.token,
+            token: self.token.map(|text| text.parse()).transpose()?,
             ttl: self.ttl.as_seconds(),
             usages: self.usages.into_iter().collect(),
             groups: self.groups.map(named),
