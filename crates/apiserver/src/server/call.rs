@@ -183,7 +183,11 @@ impl Call {
     /// Shows a stored object as the client wants it.
     pub fn answer(&self, code: u16, object: &Value, warnings: &[String]) -> Response<Body> {
         let shown = self.accept.object(self.resource, object, self.now);
-        self.plain(code, &shown, warnings)
+        let mut warnings = warnings.to_vec();
+        if code == 201 {
+            warnings.extend(self.resource.notice());
+        }
+        self.plain(code, &shown, &warnings)
     }
 
     /// Writes a document that is no stored object as the client wants it.

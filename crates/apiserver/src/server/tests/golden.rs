@@ -141,7 +141,7 @@ async fn media_types() {
         .await;
     assert_eq!(yaml.content_type, "application/yaml");
     assert!(yaml.text.contains("kind: ConfigMap"), "{yaml:?}");
-    let yaml_in = "metadata: {name: y}\ndata: {a: \"1\"}\n";
+    let yaml_in = "metadata: {name: in-yaml}\ndata: {a: \"1\"}\n";
     h.send_with(
         &format!("POST {MAPS}"),
         &["Content-Type: application/yaml"],
