@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use ipnet::IpNet;
 use malha_core::range::ClusterRange;
 use secrecy::SecretString;
@@ -96,14 +96,14 @@ impl Config {
     /// # Errors
     /// When there is none, or it is malformed; says where.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| {
-            format!(
-                "cannot read {}; create a control plane with: malha init",
+        let text = fs::read_to_string(path).map_err(|error| {
+            anyhow!(
+                "cannot read {}: {error}; create a control plane with: malha init",
                 path.display()
             )
         })?;
         serde_json::from_str(&text)
-            .with_context(|| format!("{} is malformed; correct it", path.display()))
+            .map_err(|error| anyhow!("{} is malformed: {error}; correct it", path.display()))
     }
 
     /// The file's text.

@@ -111,7 +111,8 @@ fn families_follow_the_machine_and_services_follow_pods() {
 
 #[test]
 fn ranges_that_do_not_fit_are_refused() {
-    let table: [(&[&str], Option<&[&str]>, &[&str]); 8] = [
+    type Texts = &'static [&'static str];
+    let table: [(Texts, Option<Texts>, Texts); 8] = [
         (
             &["10.96.0.0/16"],
             None,

@@ -1,6 +1,6 @@
 //! Reaching the API server as the administrator.
 
-use std::{env, error::Error as _, io, path::PathBuf};
+use std::{env, error::Error as _, fs, io, path::PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use kube::{
@@ -34,12 +34,14 @@ impl Access {
     /// When the file cannot be read or used.
     pub async fn client(&self, paths: &Paths) -> Result<Client> {
         let file = self.file(paths);
-        let config = Kubeconfig::read_from(&file).with_context(|| {
-            format!(
-                "cannot read {}; run this on the control plane as root, or name a kubeconfig with --kubeconfig",
+        fs::metadata(&file).map_err(|error| {
+            anyhow!(
+                "cannot read {}: {error}; run this on the control plane as root, or name a kubeconfig with --kubeconfig",
                 file.display()
             )
         })?;
+        let config = Kubeconfig::read_from(&file)
+            .with_context(|| format!("cannot use {}", file.display()))?;
         connect(config)
             .await
             .with_context(|| format!("cannot use {}", file.display()))

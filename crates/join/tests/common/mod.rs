@@ -60,6 +60,9 @@ pub struct Cluster {
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
+/// Chooses another answer than the usual one: status and body.
+pub type Instead = Box<dyn Fn(usize, &Seen) -> Option<(u16, Value)> + Send + Sync>;
+
 /// How a server deviates from a good one.
 pub struct Behaviour {
     /// Signs `cluster-info`; not at all if none.
@@ -75,7 +78,7 @@ pub struct Behaviour {
     /// What its clock is wrong by.
     pub clock: SignedDuration,
     /// Answers instead of the good server, by the number of the request (from 1).
-    pub instead: Box<dyn Fn(usize, &Seen) -> Option<(u16, Value)> + Send + Sync>,
+    pub instead: Instead,
 }
 
 impl Default for Behaviour {

@@ -22,15 +22,10 @@ pub struct Args {
     #[arg(value_name = "HOST:PORT")]
     endpoint: String,
     /// The token, as malha init or malha token create printed it.
-    #[arg(long, value_name = "TOKEN", value_parser = super::token::parse, visible_alias = "discovery-token")]
+    #[arg(long, value_name = "TOKEN", visible_alias = "discovery-token")]
     token: String,
     /// Accept the control plane only if its CA has this public key: sha256:HEX; may be repeated, any one will do.
-    #[arg(
-        long,
-        value_name = "HASH",
-        value_delimiter = ',',
-        required_unless_present = "discovery_token_unsafe_skip_ca_verification"
-    )]
+    #[arg(long, value_name = "HASH", value_delimiter = ',')]
     discovery_token_ca_cert_hash: Vec<String>,
     /// Accept any CA that the token vouches for: whoever knows the token could pose as the control plane.
     #[arg(long)]

@@ -87,9 +87,13 @@ impl Malha {
 
 /// Logs go to standard error, coloured only on a terminal.
 fn start_log(filter: &str) -> Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let mut logged = EnvFilter::try_new(filter)?;
+    if !filter.contains("kube_client") {
+        // It logs what it also returns, and the commands say that better.
+        logged = logged.add_directive("kube_client::client::builder=off".parse()?);
+    }
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(logged)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
