@@ -15,12 +15,16 @@
 //! killed at any moment and finds its containers again by the records in the run directory.
 
 pub mod config;
+pub mod events;
 pub mod launch;
 pub mod logs;
 pub mod machine;
 pub mod mounts;
 pub mod pods;
+pub mod probes;
 pub mod runtime;
+pub mod server;
+pub mod volumes;
 
 use std::future::Future;
 
