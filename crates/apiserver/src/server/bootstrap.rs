@@ -28,7 +28,7 @@ pub(super) async fn run(inner: &Arc<Inner>, endpoint: (IpAddr, u16)) -> Result<(
         |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     ensure_all(inner, NAMESPACES.map(namespace).into()).await?;
     ensure_all(inner, auth::default_objects()).await?;
-    ensure_all(inner, vec![service(inner)]).await?;
+    ensure_all(inner, vec![service(inner, endpoint.1)]).await?;
     for object in endpoints(endpoint) {
         put(inner, &object).await?;
     }
@@ -36,8 +36,7 @@ pub(super) async fn run(inner: &Arc<Inner>, endpoint: (IpAddr, u16)) -> Result<(
 }
 
 /// The Service that pods know the API server by.
-fn service(inner: &Inner) -> Value {
-    let addresses = inner.services.first();
+fn service(inner: &Inner, port: u16) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -45,8 +44,8 @@ fn service(inner: &Inner) -> Value {
             "labels": {"component": "apiserver", "provider": "kubernetes"},
         },
         "spec": {
-            "type": "ClusterIP", "clusterIP": addresses[0], "clusterIPs": addresses,
-            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+            "type": "ClusterIP", "clusterIP": inner.services.first(),
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },
     })
 }

@@ -91,7 +91,8 @@ async fn serve(
     auth::authorize(&user, &attributes, &inner.objects)?;
     if attributes.resource.is_empty() {
         let (method, uri) = (request.method(), request.uri());
-        return paths::serve(&inner, method, uri.path(), request.headers());
+        let verbose = params.flag("verbose");
+        return paths::serve(&inner, method, uri.path(), request.headers(), verbose);
     }
     let Some(resource) = resource else {
         return missing(&attributes);

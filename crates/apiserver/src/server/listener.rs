@@ -27,7 +27,9 @@ const MAX_CONNECTIONS: usize = 4096;
 /// A node holds some hundred watches over one connection.
 const MAX_STREAMS: u32 = 1000;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Also how long an HTTP/1.1 connection may be idle: longer than clients keep theirs (90 s), so that they are the ones to
+/// close it and no request meets a closing connection.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(180);
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// How long requests may take to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);

@@ -20,6 +20,7 @@ pub(super) fn serve(
     method: &Method,
     path: &str,
     headers: &HeaderMap,
+    verbose: bool,
 ) -> Result<Response<Body>, Status> {
     if ![Method::GET, Method::HEAD].contains(method) {
         return Err(crate::api::errors::method_not_allowed());
@@ -42,7 +43,7 @@ pub(super) fn serve(
         ["openapi", "v3"] => respond::json(200, &openapi::index()),
         ["openapi", "v3", path @ ..] => found(openapi::document(&path.join("/"))),
         ["version"] => respond::json(200, &version()),
-        ["healthz" | "livez" | "readyz", ..] => health(inner),
+        [check @ ("healthz" | "livez" | "readyz"), ..] => health(inner, check, verbose),
         _ => page_not_found(),
     })
 }
@@ -56,13 +57,14 @@ pub(super) fn page_not_found() -> Response<Body> {
     respond::text(404, "404 page not found\n")
 }
 
-fn health(inner: &Inner) -> Response<Body> {
+fn health(inner: &Inner, check: &str, verbose: bool) -> Response<Body> {
     match inner.store.health() {
+        Ok(()) if verbose => respond::text(200, format!("[+]store ok\n{check} check passed\n")),
         Ok(()) => respond::text(200, "ok"),
-        Err(why) => respond::text(
-            500,
-            format!("[-]store failed: {why}\nhealthz check failed\n"),
-        ),
+        Err(why) => {
+            let text = format!("[-]store failed: {why}\n{check} check failed\n");
+            respond::text(500, text)
+        }
     }
 }
 

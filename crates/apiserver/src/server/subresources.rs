@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{
@@ -62,7 +63,7 @@ async fn stream(call: &Call, request: Request<Body>) -> Result<Response<Body>, S
         "attach" => proxy::attach(request, &pod, node, client).await?,
         _ => proxy::port_forward(request, &pod, node, client).await?,
     };
-    Ok(response.map(|body| http_body_util::BodyExt::boxed_unsync(body)))
+    Ok(response.map(BodyExt::boxed_unsync))
 }
 
 /// `POST pods/NAME/binding`: the scheduler's decision.

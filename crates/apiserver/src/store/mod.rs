@@ -11,6 +11,7 @@ mod file;
 mod index;
 mod key;
 mod watch;
+mod writer;
 
 use std::sync::Arc;
 

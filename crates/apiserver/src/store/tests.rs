@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -297,6 +298,73 @@ fn only_the_owner_can_read_it() {
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data), 0o700);
     assert_eq!(mode(&data.join("objects.redb")), 0o600);
+}
+
+/// A disk that fills up.
+#[derive(Debug)]
+struct Disk {
+    memory: redb::backends::InMemoryBackend,
+    full: Arc<AtomicBool>,
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> std::io::Result<u64> {
+        self.memory.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        self.memory.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> std::io::Result<()> {
+        self.memory.set_len(len)
+    }
+
+    fn sync_data(&self) -> std::io::Result<()> {
+        match self.full.load(Ordering::Relaxed) {
+            true => Err(std::io::ErrorKind::StorageFull.into()),
+            false => self.memory.sync_data(),
+        }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
+        self.memory.write(offset, data)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_the_write_and_is_not_well() {
+    let full = Arc::new(AtomicBool::new(false));
+    let disk = Disk {
+        memory: redb::backends::InMemoryBackend::new(),
+        full: full.clone(),
+    };
+    let database = redb::Database::builder().create_with_backend(disk).unwrap();
+    let loaded = file::load(&database).unwrap();
+    let index = Arc::new(index::Index::new(loaded.revision, []));
+    let store = FileStore::start(database, index).unwrap();
+    let a = create(&store, "a").await;
+    assert!(store.health().is_ok());
+    full.store(true, Ordering::Relaxed);
+    let put = || Action::Put(pod("a", 1));
+    let refused = write(&store, key("a"), Expect::Revision(a.revision), put()).await;
+    assert!(matches!(refused, Err(CommitError::Disk(_))), "{refused:?}");
+    // Nobody sees what the disk does not have.
+    assert_eq!(store.get(&key("a")), Some(a.clone()));
+    assert_eq!(store.revision(), a.revision);
+    assert!(
+        store
+            .watch(&pods(), a.revision)
+            .poll()
+            .unwrap()
+            .events
+            .is_empty()
+    );
+    assert!(store.health().is_err());
+    // Space alone does not help: what the disk has is not known any more before it is read again.
+    full.store(false, Ordering::Relaxed);
+    let refused = write(&store, key("a"), Expect::Revision(a.revision), put()).await;
+    assert!(matches!(refused, Err(CommitError::Disk(_))), "{refused:?}");
 }
 
 /// What a random program does to the store.

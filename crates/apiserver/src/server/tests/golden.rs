@@ -256,9 +256,11 @@ async fn what_is_not_there() {
     h.get(&format!("{PODS}/nope"))
         .await
         .refused(404, "pods \"nope\" not found");
-    for path in ["/healthz", "/livez?verbose", "/readyz", "/readyz/ping"] {
+    for path in ["/healthz", "/livez", "/readyz", "/readyz/ping"] {
         assert_eq!(h.get(path).await.text, "ok");
     }
+    let verbose = h.get("/readyz?verbose").await.text;
+    assert_eq!(verbose, "[+]store ok\nreadyz check passed\n");
     let version = h.get("/version").await.is(200);
     assert_eq!(version["gitVersion"], malha_core::KUBERNETES_VERSION);
     assert_eq!(

@@ -45,7 +45,8 @@ async fn a_port_or_a_directory_in_use_is_named() {
 #[tokio::test]
 async fn credentials_that_cannot_be_read_are_named() {
     let (dir, pki) = (TempDir::new().unwrap(), pki());
-    let table: [(&str, fn(&mut Config)); 7] = [
+    type Spoil = fn(&mut Config);
+    let table: [(&str, Spoil); 7] = [
         ("apiserver.crt", |c| c.serving_cert = "x".to_owned()),
         ("apiserver.key", |c| c.serving_key = "x".to_owned().into()),
         ("ca.crt", |c| c.client_ca = String::new()),

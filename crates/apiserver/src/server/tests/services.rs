@@ -17,7 +17,7 @@ async fn the_cluster_begins_with_its_own() {
     let h = Harness::new().await;
     let kubernetes = h.get(&format!("{SERVICES}/kubernetes")).await.is(200);
     assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
-    assert_eq!(kubernetes["spec"]["clusterIPs"][0], "10.96.0.1");
+    assert_eq!(kubernetes["spec"]["clusterIPs"], json!(["10.96.0.1"]));
     let endpoints = "/api/v1/namespaces/default/endpoints/kubernetes";
     let endpoints = h.get(endpoints).await.is(200);
     assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "127.0.0.1");
@@ -72,6 +72,22 @@ async fn an_update_keeps_address_and_node_port() {
     let updated = h.send(&format!("PUT {SERVICES}/a"), put).await.is(200);
     assert_eq!(updated["spec"]["clusterIPs"], made["spec"]["clusterIPs"]);
     assert_eq!(updated["spec"]["ports"], made["spec"]["ports"]);
+    let other = service("a", json!({"type": "NodePort", "clusterIP": "10.96.0.200"}));
+    h.send(&format!("PUT {SERVICES}/a"), other).await.is(422);
+    let both = service(
+        "a",
+        json!({"type": "NodePort", "ipFamilyPolicy": "PreferDualStack"}),
+    );
+    let both = h.send(&format!("PUT {SERVICES}/a"), both).await.is(200);
+    assert_eq!(both["spec"]["clusterIP"], made["spec"]["clusterIP"]);
+    assert_eq!(both["spec"]["clusterIPs"].as_array().unwrap().len(), 2);
+    let one = service(
+        "a",
+        json!({"type": "NodePort", "ipFamilyPolicy": "SingleStack"}),
+    );
+    let one = h.send(&format!("PUT {SERVICES}/a"), one).await.is(200);
+    assert_eq!(one["spec"]["clusterIPs"], made["spec"]["clusterIPs"]);
+    assert_eq!(one["spec"]["ipFamilies"], json!(["IPv4"]));
     let taken = service(
         "b",
         json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}),

@@ -95,7 +95,7 @@ pub async fn modify(
         };
         let old = &*current.value;
         let mut new = change(old)?;
-        write::prepare_update(&target, old, &mut new, call.now)?;
+        write::prepare_update(&target, old, &mut new)?;
         call.admit(Some(old), &mut new)?;
         let _addresses = call
             .inner
