@@ -115,6 +115,7 @@ fn namespace(target: &Target<'_>, metadata: &mut Map<String, Value>) -> Result<(
 pub fn create(target: &Target<'_>, object: &mut Value, fresh: &Fresh) -> Result<(), Status> {
     let resource = target.resource;
     let metadata = child(object, "metadata");
+    tidy(metadata);
     for field in SERVER_OWNED {
         metadata.remove(field);
     }
@@ -221,6 +222,7 @@ pub(super) fn uid_conflict(
 /// Takes over what an update cannot touch: server-owned metadata; the status, or everything but the status.
 pub fn update(target: &Target<'_>, old: &Value, new: &mut Value) {
     let metadata = child(new, "metadata");
+    tidy(metadata);
     for field in SERVER_OWNED {
         copy(&old["metadata"], metadata, field);
     }
@@ -238,6 +240,20 @@ pub fn update(target: &Target<'_>, old: &Value, new: &mut Value) {
     // The finalizers that guard a namespace's content have a subresource of their own.
     if target.resource.kind == "Namespace" && target.subresource != "finalize" {
         copy(old, as_object(new), "spec");
+    }
+}
+
+/// Empty is absent, and shown as that.
+fn tidy(metadata: &mut Map<String, Value>) {
+    for field in ["annotations", "finalizers", "labels", "ownerReferences"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(list)) => list.is_empty(),
+            _ => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
     }
 }
 

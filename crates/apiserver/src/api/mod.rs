@@ -28,3 +28,6 @@ pub mod selector;
 pub mod table;
 pub mod validate;
 pub mod write;
+
+#[cfg(test)]
+mod properties;

@@ -2,7 +2,6 @@
 //!
 //! The server calls these around admission; see [`super`] for the order.
 
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
@@ -125,12 +124,7 @@ pub fn finish_create(target: &Target<'_>, object: &mut Value) -> Result<(), Stat
 /// # Errors
 /// 409 when `resourceVersion` or `uid` in the body are not those of `old`; 422 when a needed `resourceVersion` is
 /// missing or immutable metadata changed.
-pub fn prepare_update(
-    target: &Target<'_>,
-    old: &Value,
-    new: &mut Value,
-    _now: Timestamp,
-) -> Result<(), Status> {
+pub fn prepare_update(target: &Target<'_>, old: &Value, new: &mut Value) -> Result<(), Status> {
     meta::same_object(target, new)?;
     meta::preconditions(target, old, new)?;
     meta::update(target, old, new);

@@ -1,8 +1,9 @@
 //! Every resource this server has: one table that routing, discovery, authorization and storage read.
 //!
-//! An API whose controller does not exist here is either left out (`jobs`, `statefulsets`, `ingresses`, webhooks,
-//! custom resource definitions: storing them and doing nothing would be a lie) or it is there to be read only, always
-//! empty ([`READ_ONLY`]), because clients list it on their way to something else.
+//! An API whose controller does not exist here is one of three things. Left out: `jobs`, `statefulsets`, `ingresses`,
+//! webhooks, custom resource definitions; storing them and doing nothing would be a lie. Read only and always empty
+//! ([`READ_ONLY`]), because clients list it on their way to something else. Or stored with a warning to whoever creates
+//! one ([`Resource::notice`]), where its controller is still to come.
 
 mod list;
 
@@ -100,6 +101,18 @@ impl Resource {
     /// Whether objects are stored at all; reviews are not.
     pub fn is_stored(&self) -> bool {
         self.supports("get")
+    }
+
+    /// What whoever creates one must be told: no controller acts on it.
+    pub fn notice(&self) -> Option<String> {
+        // Their controllers are still to come; take them out here when they do.
+        let idle = self.group == "apps" && ["deployments", "replicasets"].contains(&self.plural);
+        idle.then(|| {
+            format!(
+                "{} are stored, but this control plane does not run them yet: no pods will be created",
+                self.plural
+            )
+        })
     }
 
     /// A part by its name.

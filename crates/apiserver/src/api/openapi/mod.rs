@@ -3,10 +3,12 @@
 //!
 //! The PATCH operations deliberately do not list `application/strategic-merge-patch+json`: a client that saw it would
 //! look for merge keys in schemas that are not there; without it, kubectl uses those of its built-in types.
-//! Version 2 is for kubectl before 1.27, which reads protobuf only: an empty document makes it skip its own validation
-//! and leave it to the server.
+
+mod v2;
 
 use serde_json::{Map, Value, json};
+
+pub use v2::v2_protobuf;
 
 use super::resources::{Resource, group_versions, of};
 
@@ -33,7 +35,7 @@ pub fn document(wanted: &str) -> Option<Value> {
         .into_iter()
         .find(|(group, version)| path(group, version) == wanted)?;
     let patchable = of(group, version).filter(|r| r.supports("patch"));
-    let paths: Map<String, Value> = patchable.map(|r| operation(wanted, r)).collect();
+    let paths: Map<String, Value> = patchable.map(operation).collect();
     Some(json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION},
@@ -42,26 +44,6 @@ pub fn document(wanted: &str) -> Option<Value> {
     }))
 }
 
-/// `GET /openapi/v2` as protobuf (`openapi.v2.Document`): a document that describes nothing.
-pub fn v2_protobuf() -> Vec<u8> {
-    let text = |number: u8, text: &str| {
-        let mut field = vec![number << 3 | 2, u8::try_from(text.len()).unwrap_or(0)];
-        field.extend(text.bytes());
-        field
-    };
-    let info = [text(1, "Kubernetes"), text(2, VERSION)].concat();
-    let info = [
-        vec![2 << 3 | 2, u8::try_from(info.len()).unwrap_or(0)],
-        info,
-    ]
-    .concat();
-    // swagger, info, paths (field 8, empty).
-    [text(1, "2.0"), info, vec![8 << 3 | 2, 0]].concat()
-}
-
-/// The `Content-Type` of [`v2_protobuf`].
-pub const V2_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-
 fn path(group: &str, version: &str) -> String {
     match group {
         "" => format!("api/{version}"),
@@ -69,12 +51,17 @@ fn path(group: &str, version: &str) -> String {
     }
 }
 
-fn operation(prefix: &str, resource: &Resource) -> (String, Value) {
-    let namespaces = if resource.namespaced {
-        "namespaces/{namespace}/"
-    } else {
-        ""
+/// The path of one object.
+fn object_path(resource: &Resource) -> String {
+    let prefix = path(resource.group, resource.version);
+    let namespaces = match resource.namespaced {
+        true => "namespaces/{namespace}/",
+        false => "",
     };
+    format!("/{prefix}/{namespaces}{}/{{name}}", resource.plural)
+}
+
+fn operation(resource: &Resource) -> (String, Value) {
     let parameters: Vec<_> = QUERY_PARAMETERS
         .iter()
         .map(|name| {
@@ -88,8 +75,7 @@ fn operation(prefix: &str, resource: &Resource) -> (String, Value) {
         "x-kubernetes-action": "patch",
         "x-kubernetes-group-version-kind": gvk,
     });
-    let path = format!("/{prefix}/{namespaces}{}/{{name}}", resource.plural);
-    (path, json!({"patch": patch}))
+    (object_path(resource), json!({"patch": patch}))
 }
 
 /// What clients cache a document by: FNV-1a over its text.
