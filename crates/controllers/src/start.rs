@@ -111,6 +111,7 @@ impl Starter {
             // Dropped, and with it the watches, when this task is.
             let mut watches = JoinSet::new();
             let stores = garbage::watch_rest(&client, &world, &kinds, &mut watches);
+            let api = api.with_stores(stores.clone());
             drive(api, move || GarbageCollector::new(&stores, &kinds)).await;
         });
     }

@@ -80,12 +80,14 @@ fn leftover(all: &[Arc<Endpoints>], exists: impl Fn(&str, &str) -> bool) -> Vec<
 /// Brings the Endpoints of a Service in line with its pods.
 fn keep(selection: &Selection<'_>, existing: Option<&Endpoints>) -> Option<Write> {
     let subsets = subsets(selection);
+    // As Kubernetes stores it: nothing instead of an empty list.
+    let value = (!subsets.is_empty()).then_some(&subsets);
     let labels = selection.labels(&[(MANAGED_BY, MANAGER)]);
     let Some(existing) = existing else {
         let body = json!({
             "apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": selection.name(), "namespace": selection.namespace(), "labels": labels},
-            "subsets": subsets,
+            "subsets": value,
         });
         let all = Target::all::<Endpoints>(Some(selection.namespace()));
         return Some(Write::create(all, body).about(selection.name()));

@@ -39,10 +39,14 @@ impl ActError {
         matches!(self, Self::Stale(_) | Self::NotYet(_))
     }
 
-    /// The longest wait before the action is tried again: what only waits for something soon succeeds.
-    fn limit(&self) -> Duration {
-        let seconds = if self.is_ordinary() { 1 } else { 30 };
-        Duration::from_secs(seconds)
+    /// The shortest and the longest wait before the action is tried again: what only waits for something soon
+    /// succeeds, and old knowledge is renewed within a millisecond.
+    fn limits(&self) -> (Duration, Duration) {
+        match self {
+            Self::Stale(_) => (Duration::from_millis(3), Duration::from_secs(1)),
+            Self::NotYet(_) => (Duration::from_millis(50), Duration::from_secs(1)),
+            _ => (Duration::from_millis(50), Duration::from_secs(30)),
+        }
     }
 }
 
@@ -88,9 +92,12 @@ impl Retries {
 
     /// Counts a failure at `now`.
     pub fn failed(&mut self, key: String, error: &ActError, now: Instant) -> Duration {
-        let first = Backoff::new(Duration::from_millis(50), Duration::MAX);
-        let entry = self.0.entry(key).or_insert((first, now));
-        let wait = entry.0.failed().min(error.limit());
+        let (shortest, longest) = error.limits();
+        let entry = self
+            .0
+            .entry(key)
+            .or_insert((Backoff::new(shortest, Duration::MAX), now));
+        let wait = entry.0.failed().clamp(shortest, longest);
         entry.1 = now + wait;
         wait
     }

@@ -108,3 +108,82 @@ async fn wait(bell: &Notify, again: Option<Timestamp>, retry: Option<Instant>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::client::Body;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::frame::{Input, Plan, Recorder, Store};
+
+    /// Its first life ends in a panic; in the second its action fails once.
+    struct Clumsy {
+        pods: Store<Pod>,
+        life: usize,
+        done: mpsc::UnboundedSender<&'static str>,
+        tries: Arc<AtomicUsize>,
+    }
+
+    struct Try(mpsc::UnboundedSender<&'static str>, Arc<AtomicUsize>);
+
+    impl Action for Try {
+        fn key(&self) -> String {
+            "try".into()
+        }
+
+        async fn perform(&self, _api: &Api) -> Result<(), ActError> {
+            let first = self.1.fetch_add(1, Ordering::SeqCst) == 0;
+            let _ = self.0.send(if first { "failed" } else { "done" });
+            match first {
+                true => Err(ActError::Impossible("the first time".into())),
+                false => Ok(()),
+            }
+        }
+    }
+
+    impl Controller for Clumsy {
+        type Action = Try;
+        const NAME: &'static str = "clumsy";
+
+        fn inputs(&self) -> Vec<Input> {
+            vec![self.pods.input()]
+        }
+
+        fn decide(&mut self, _now: Timestamp) -> Plan<Try> {
+            assert_ne!(self.life, 0, "the first life is short");
+            let mut plan = Plan::new();
+            plan.push(Try(self.done.clone(), self.tries.clone()));
+            plan
+        }
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_fails_is_started_again_and_an_action_is_tried_again() {
+        let answer = tower::service_fn(|_: http::Request<Body>| async {
+            Ok::<_, Infallible>(http::Response::new(Body::empty()))
+        });
+        let client = kube::Client::new(answer, "default");
+        let api = Api::new(client, Vec::new(), Recorder::new().0);
+        let (done, mut seen) = mpsc::unbounded_channel();
+        let pods = Store::new(&());
+        pods.replace([]);
+        let (lives, tries) = (AtomicUsize::new(0), Arc::default());
+        let make = move || Clumsy {
+            pods: pods.clone(),
+            life: lives.fetch_add(1, Ordering::SeqCst),
+            done: done.clone(),
+            tries: Arc::clone(&tries),
+        };
+        let running = tokio::spawn(drive(api, make));
+        assert_eq!(seen.recv().await, Some("failed"));
+        assert_eq!(seen.recv().await, Some("done"));
+        running.abort();
+    }
+}

@@ -251,6 +251,14 @@ impl Api {
         }
     }
 
+    /// The same, for a controller with stores of its own.
+    pub fn with_stores(self, stores: Vec<Arc<dyn Watched>>) -> Self {
+        Self {
+            stores: Arc::new(stores),
+            ..self
+        }
+    }
+
     pub fn client(&self) -> kube::Client {
         self.client.clone()
     }
