@@ -140,16 +140,7 @@ pub fn host_side(endpoint: &Endpoint, index: u32) -> Batch {
 fn set_pod(endpoint: &Endpoint, netns: &NetNs, index: u32) -> Result<()> {
     let act = || -> malha_kernel::Result<()> {
         set_ipv6(endpoint)?;
-        let handle = Handle::new()?;
-        handle.commit(pod_side(endpoint, index))?;
-        // The container may speak, and be spoken to, as soon as its runtime has the answer.
-        handle.settle(index)?;
-        let settle = |address: &IpAddr| handle.settle_address(*address).map(drop);
-        endpoint
-            .addresses
-            .iter()
-            .filter(|address| address.is_ipv6())
-            .try_for_each(settle)
+        Handle::new()?.commit(pod_side(endpoint, index))
     };
     Ok(netns.run(act)??)
 }
@@ -159,18 +150,22 @@ fn set_ipv6(endpoint: &Endpoint) -> malha_kernel::Result<()> {
     let setting = |name| format!("net/ipv6/conf/{}/{name}", endpoint.key.ifname);
     sysctl::set_if_present(&setting("accept_dad"), "0")?;
     sysctl::set_if_present(&setting("accept_ra"), "0")?;
-    if endpoint.addresses.iter().any(|address| address.is_ipv6()) {
-        // Some runtimes make namespaces with IPv6 switched off.
-        sysctl::set_if_present(&setting("disable_ipv6"), "0")?;
+    // Some runtimes make namespaces with IPv6 switched off. Only then: writing this setting waits for the lock of all links
+    // by trying again and again.
+    let off = sysctl::get(&setting("disable_ipv6"))?.as_deref() == Some("1");
+    if off && endpoint.addresses.iter().any(IpAddr::is_ipv6) {
+        sysctl::set(&setting("disable_ipv6"), "0")?;
     }
     Ok(())
 }
 
-/// Addresses first: what the kernel does about them later, it may do while it works off the rest.
 fn pod_side(endpoint: &Endpoint, index: u32) -> Batch {
     let mut batch = Batch::new().set_up(index);
-    for network in endpoint.networks() {
-        batch = batch.add_address(index, network);
+    for address in &endpoint.addresses {
+        batch = batch.add_address(index, (*address).into());
+        if address.is_ipv6() {
+            batch = batch.replace_route(&Route::local(*address, index));
+        }
     }
     for (everything, gateway) in endpoint.routes() {
         let neighbour = Neighbour {

@@ -1,6 +1,5 @@
 //! Addresses of links.
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
@@ -36,28 +35,7 @@ impl Handle {
         let messages = self.dump("list addresses", &message)?;
         Ok(messages.iter().filter_map(describe).collect())
     }
-
-    /// Wait until this machine takes packets to an address that was added to it: for IPv6 the kernel sees to that in a
-    /// work queue, after the answer to the request. Whether it does.
-    ///
-    /// # Errors
-    /// [`crate::Error::Netlink`].
-    pub fn settle_address(&self, address: IpAddr) -> Result<bool> {
-        let deadline = Instant::now() + SETTLE;
-        let mut pause = Duration::from_micros(20);
-        loop {
-            let settled = self.path_to(address)?.is_some_and(|path| path.local);
-            if settled || Instant::now() >= deadline {
-                return Ok(settled);
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(2));
-        }
-    }
 }
-
-/// How long the kernel may take to take an address in.
-const SETTLE: Duration = Duration::from_millis(500);
 
 impl Batch {
     /// Give a link an address, usable at once (no duplicate address detection). There already is fine.

@@ -41,19 +41,26 @@ impl Handle {
     /// # Errors
     /// The first that it refused: [`Error::Netlink`], [`Error::Privilege`].
     pub fn commit(&self, batch: Batch) -> Result<()> {
+        self.exchange(batch).map(drop)
+    }
+
+    /// As [`Handle::commit`], for a batch with questions in it: the messages that answer them, in order.
+    pub(crate) fn exchange(&self, batch: Batch) -> Result<Vec<RouteNetlinkMessage>> {
         let (labels, requests): (Vec<_>, Vec<_>) = batch.into_parts();
         let sent = self.socket().transact(requests);
         let answers =
             sent.map_err(|source| Error::netlink("exchange netlink messages", source, None))?;
+        let mut messages = Vec::new();
         for (label, answer) in labels.iter().zip(answers) {
             let Some(refusal) = answer.error else {
+                messages.extend(answer.messages);
                 continue;
             };
             if !label.tolerates(&refusal.source) {
                 return Err(Error::netlink(label.text(), refusal.source, refusal.detail));
             }
         }
-        Ok(())
+        Ok(messages)
     }
 
     /// One request and the messages that answer it.

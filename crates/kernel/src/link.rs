@@ -3,7 +3,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -111,11 +111,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Netlink`].
     pub fn link(&self, name: &str) -> Result<Option<Link>> {
-        let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
-        self.find(&|| format!("find link {name}"), message)
+        self.find(&|| format!("find link {name}"), by_name(name))
     }
 
     /// The link with this index, if there is one.
@@ -142,8 +138,18 @@ impl Handle {
     /// # Errors
     /// [`Error::Netlink`], with EEXIST if either name is taken.
     pub fn add_veth(&self, veth: &Veth<'_>) -> Result<Link> {
-        self.commit(Batch::new().add_veth(veth))?;
-        self.require_link(veth.name)
+        let mut get = by_name(veth.name);
+        get.attributes
+            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let label = Label::new("find link", veth.name.to_owned());
+        let batch = Batch::new()
+            .add_veth(veth)
+            .push(label, RouteNetlinkMessage::GetLink(get), 0);
+        let messages = self.exchange(batch)?;
+        let made = messages.iter().find_map(describe);
+        made.ok_or_else(|| Error::NoLink {
+            name: veth.name.to_owned(),
+        })
     }
 
     /// Make the overlay device, down, without ARP and without an address of its own.
@@ -201,7 +207,10 @@ impl Handle {
         }
     }
 
-    fn find(&self, what: &dyn Fn() -> String, message: LinkMessage) -> Result<Option<Link>> {
+    fn find(&self, what: &dyn Fn() -> String, mut message: LinkMessage) -> Result<Option<Link>> {
+        message
+            .attributes
+            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         match self.get(what, RouteNetlinkMessage::GetLink(message)) {
             Ok(messages) => Ok(messages.iter().find_map(describe)),
             Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
@@ -360,6 +369,14 @@ impl Batch {
             0,
         )
     }
+}
+
+fn by_name(name: &str) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
+    message
 }
 
 fn at(index: u32) -> LinkMessage {

@@ -20,6 +20,9 @@ pub const PROTOCOL: u8 = 77;
 /// The table that every packet is looked up in.
 pub const MAIN_TABLE: u32 = 254;
 
+/// The table of this machine's own addresses.
+const LOCAL_TABLE: u32 = 255;
+
 /// What a route does with packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteKind {
@@ -30,6 +33,8 @@ pub enum RouteKind {
     Blackhole,
     /// Refuses them, with an ICMP error.
     Unreachable,
+    /// Takes them in: the destination is this machine.
+    Local,
 }
 
 /// A route.
@@ -81,6 +86,17 @@ impl Route {
         Self {
             device: Some(device),
             ..Self::to(prefix)
+        }
+    }
+
+    /// Of ours: packets to an address of this machine are taken in. The kernel makes such routes itself, but for IPv6 in
+    /// a work queue, some time after it has said that the address is there; with this one beside, it is there at once.
+    #[must_use]
+    pub fn local(address: IpAddr, device: u32) -> Self {
+        Self {
+            kind: RouteKind::Local,
+            table: LOCAL_TABLE,
+            ..Self::through(address.into(), device)
         }
     }
 
@@ -211,6 +227,7 @@ fn message(route: &Route) -> RouteMessage {
         RouteKind::Unicast => RouteType::Unicast,
         RouteKind::Blackhole => RouteType::BlackHole,
         RouteKind::Unreachable => RouteType::Unreachable,
+        RouteKind::Local => RouteType::Local,
     };
     if route.onlink {
         message.header.flags = RouteFlags::Onlink;
@@ -277,6 +294,7 @@ fn describe(message: &RouteNetlinkMessage) -> Option<Route> {
             RouteType::Unicast => RouteKind::Unicast,
             RouteType::BlackHole => RouteKind::Blackhole,
             RouteType::Unreachable => RouteKind::Unreachable,
+            RouteType::Local => RouteKind::Local,
             _ => return None,
         },
         onlink: header.flags.contains(RouteFlags::Onlink),

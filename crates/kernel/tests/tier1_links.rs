@@ -32,7 +32,7 @@ fn a_veth_peer_is_born_inside_its_namespace() {
     assert_eq!((peer.mtu, peer.mac), (1430, Some([0x0a, 0x58, 0, 0, 0, 2])));
     handle.commit(Batch::new().set_up(link.index)).unwrap();
     inside.commit(Batch::new().set_up(peer.index)).unwrap();
-    assert!(handle.require_link("mlh0").unwrap().running);
+    assert!(handle.settle(link.index).unwrap() && inside.settle(peer.index).unwrap());
     let error = handle.add_veth(&veth("mlh0", &pod)).unwrap_err();
     assert_eq!(error.errno(), Some(libc::EEXIST), "{error}");
     assert!(

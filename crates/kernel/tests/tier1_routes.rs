@@ -246,6 +246,20 @@ fn addresses_are_usable_at_once() {
 }
 
 #[test]
+fn an_ipv6_address_with_a_local_route_is_there_at_once() {
+    let (_node, handle, _) = node();
+    let far = handle.require_link("far").unwrap().index;
+    for number in 1..50 {
+        let address = ip(&format!("fd00:9::{number:x}"));
+        let batch = Batch::new()
+            .add_address(far, address.into())
+            .replace_route(&Route::local(address, far));
+        handle.commit(batch).unwrap();
+        assert!(handle.path_to(address).unwrap().unwrap().local, "{address}");
+    }
+}
+
+#[test]
 fn permanent_neighbours() {
     let (node, handle, eth0) = node();
     let neighbours = ["172.31.0.9", "fd00:31::9"].map(|address| Neighbour {
