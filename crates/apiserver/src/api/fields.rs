@@ -2,9 +2,11 @@
 //!
 //! The field tables are those of the protobuf decoder ([`crate::protobuf`]); types that are not in them are left alone.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::errors::FieldError;
+use super::{errors::FieldError, validate::quantity};
 use crate::{
     auth::fields::text,
     protobuf::schema::{Field, Message, Schema, Shape, Type},
@@ -62,7 +64,7 @@ pub fn check(mode: Mode, object: &mut Value, duplicates: &[String]) -> Result<Ve
         schema: Schema::get(),
         path: Vec::new(),
         unknown: Vec::new(),
-        mismatch: None,
+        unreadable: None,
     };
     if let Some((_, message)) = Schema::get().top_level(&version, &kind) {
         walk.object(message, object, true);
@@ -73,10 +75,8 @@ pub fn check(mode: Mode, object: &mut Value, duplicates: &[String]) -> Result<Ve
             version.rsplit('/').next().unwrap_or("")
         ))
     };
-    if let Some((json, path, wanted)) = walk.mismatch {
-        return Err(unreadable(format!(
-            "json: cannot unmarshal {json} into Go struct field {kind}.{path} of type {wanted}"
-        )));
+    if let Some((path, why)) = walk.unreadable {
+        return Err(unreadable(why.at(&kind, &path)));
     }
     let unknown = walk
         .unknown
@@ -101,8 +101,29 @@ struct Walk {
     schema: &'static Schema,
     path: Vec<String>,
     unknown: Vec<String>,
-    /// What stands there, where, and what should: the first one found.
-    mismatch: Option<(&'static str, String, String)>,
+    /// The first value that cannot be read as its field's type.
+    unreadable: Option<(String, Why)>,
+}
+
+/// Why a value cannot be read. None of the texts has the value in it: it may be a secret in the wrong place.
+enum Why {
+    /// The JSON type that is there and the type that should be.
+    Type(&'static str, String),
+    /// It has a grammar, and does not follow it.
+    Grammar(&'static str),
+}
+
+impl Why {
+    fn at(&self, kind: &str, path: &str) -> String {
+        match self {
+            Self::Type(json, wanted) => {
+                format!(
+                    "json: cannot unmarshal {json} into Go struct field {kind}.{path} of type {wanted}"
+                )
+            }
+            Self::Grammar(why) => format!("{path}: {why}"),
+        }
+    }
 }
 
 impl Walk {
@@ -169,7 +190,15 @@ impl Walk {
         if !fits {
             let name = self.name(kind);
             self.wrong(value, &name);
+        } else if let Some(why) = bad_grammar(kind, value) {
+            self.refuse(Why::Grammar(why));
         }
+    }
+
+    fn refuse(&mut self, why: Why) {
+        let path = self.path.concat();
+        let path = path.trim_start_matches('.').to_owned();
+        self.unreadable.get_or_insert((path, why));
     }
 
     fn wrong(&mut self, value: &Value, wanted: &str) {
@@ -181,9 +210,7 @@ impl Walk {
             Value::Array(_) => "array",
             Value::Object(_) => "object",
         };
-        let path = self.path.concat();
-        let path = path.trim_start_matches('.').to_owned();
-        self.mismatch.get_or_insert((json, path, wanted.to_owned()));
+        self.refuse(Why::Type(json, wanted.to_owned()));
     }
 
     fn name(&self, kind: &Type) -> String {
@@ -202,6 +229,24 @@ impl Walk {
             Type::Message(id) => &self.schema.message(*id).name,
         }
         .to_owned()
+    }
+}
+
+/// What is wrong with a text that has a grammar.
+fn bad_grammar(kind: &Type, value: &Value) -> Option<&'static str> {
+    let text = value.as_str().unwrap_or("");
+    match kind {
+        Type::Time | Type::MicroTime => {
+            let good = text.is_empty() || text.parse::<Timestamp>().is_ok();
+            (!good)
+                .then_some("cannot be parsed as a time of the form \"2006-01-02T15:04:05Z07:00\"")
+        }
+        Type::Bytes => STANDARD
+            .decode(text)
+            .is_err()
+            .then_some("illegal base64 data"),
+        Type::Quantity => quantity::parse(value).is_none().then_some(quantity::TEXT),
+        _ => None,
     }
 }
 
@@ -267,6 +312,34 @@ mod tests {
         assert_eq!(check(Mode::Warn, &mut object, &[]).unwrap_err().code, 400);
         let mut object = json!({"apiVersion": "v1", "kind": "Node", "metadata": []});
         assert_eq!(check(Mode::Warn, &mut object, &[]).unwrap_err().code, 400);
+    }
+
+    #[test]
+    fn texts_with_a_grammar_follow_it() {
+        for (mut object, message) in [
+            (
+                json!({"apiVersion": "v1", "kind": "Secret", "data": {"a": "hunter2!"}}),
+                "Secret in version \"v1\" cannot be handled as a Secret: data.a: illegal base64 data",
+            ),
+            (
+                json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {"renewTime": "now"}}),
+                "Lease in version \"v1\" cannot be handled as a Lease: spec.renewTime: cannot be parsed as a time of the \
+                 form \"2006-01-02T15:04:05Z07:00\"",
+            ),
+            (
+                json!({"apiVersion": "v1", "kind": "Node", "status": {"capacity": {"cpu": "many"}}}),
+                "Node in version \"v1\" cannot be handled as a Node: status.capacity.cpu: quantities must match the regular \
+                 expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+        ] {
+            assert_eq!(
+                check(Mode::Warn, &mut object, &[]).unwrap_err().message,
+                message
+            );
+        }
+        let mut lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "spec": {
+            "renewTime": "2026-11-23T06:54:42.123456Z", "acquireTime": "2026-11-23T06:54:42+01:00"}});
+        assert!(check(Mode::Strict, &mut lease, &[]).is_ok());
     }
 
     #[test]

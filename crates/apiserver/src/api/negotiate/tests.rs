@@ -120,6 +120,13 @@ fn objects_are_shown_as_asked() {
     let list = parse("*/*").list(resource, [&object], 9, now);
     assert_eq!(list["kind"], "ConfigMapList");
     assert_eq!(list["metadata"]["resourceVersion"], "9");
+    for items in [vec![], vec![&object], vec![&object, &object]] {
+        for accept in ["*/*", "application/yaml", TABLE] {
+            let list = parse(accept).list(resource, items.clone(), 9, now);
+            let bytes = parse(accept).encode_list(resource, items.clone(), 9, now);
+            assert_eq!(bytes, parse(accept).encode(&list), "{accept}");
+        }
+    }
     let yaml = String::from_utf8(parse("application/yaml").encode(&object)).unwrap();
     assert!(yaml.contains("a: \"yes\""), "{yaml}");
     assert_eq!(

@@ -6,11 +6,7 @@ mod strategic;
 
 use serde_json::{Value, json};
 
-use super::{
-    convert, errors,
-    negotiate::Body,
-    resources::{Resource, Subresource},
-};
+use super::{convert, errors, negotiate::Body, resources::Resource};
 use crate::{auth::fields::text, status::Status};
 
 /// How a patch is written.
@@ -118,11 +114,6 @@ pub fn merge(
         }
     }
     Ok(body.duplicates)
-}
-
-/// Whether the patched object is of a kind that `part` speaks: only such parts can be patched with [`apply`] directly.
-pub fn speaks_own_kind(resource: &Resource, part: Option<&Subresource>) -> bool {
-    part.is_none_or(|part| part.kind == resource.kind)
 }
 
 fn require_object(patch: &Value) -> Result<(), Status> {

@@ -189,7 +189,9 @@ fn handler(field: &str, handler: &Value, kinds: &[&str], errors: &mut Errors) {
                 "exec" if items(action, "/command").is_empty() => {
                     errors.required(format!("{field}.command"));
                 }
-                "httpGet" | "tcpSocket" => port_or_name(&field, &action["port"], errors),
+                "httpGet" | "tcpSocket" => {
+                    port_or_name(&format!("{field}.port"), &action["port"], errors)
+                }
                 "grpc" => errors.port(&field, action, "port", true),
                 _ => {}
             }
@@ -205,10 +207,9 @@ fn handler(field: &str, handler: &Value, kinds: &[&str], errors: &mut Errors) {
 }
 
 /// A port's number or name.
-pub(super) fn port_or_name(parent: &str, port: &Value, errors: &mut Errors) {
-    let field = format!("{parent}.port");
+pub(super) fn port_or_name(field: &str, port: &Value, errors: &mut Errors) {
     match port {
-        Value::String(name) => errors.texts(&field, name, names::port_name(name)),
+        Value::String(name) => errors.texts(field, name, names::port_name(name)),
         port => {
             if !port
                 .as_i64()

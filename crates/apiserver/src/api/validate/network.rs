@@ -118,7 +118,7 @@ pub(super) fn policy(policy: &Value, errors: &mut Errors) {
 fn policy_port(field: &str, port: &Value, errors: &mut Errors) {
     errors.one_of(field, port, "protocol", &PROTOCOLS);
     if let Some(number) = port.get("port") {
-        port_or_name(field, number, errors);
+        port_or_name(&format!("{field}.port"), number, errors);
     }
     let Some(end) = port.get("endPort").and_then(Value::as_i64) else {
         return;

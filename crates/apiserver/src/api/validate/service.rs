@@ -55,7 +55,7 @@ fn ports(spec: &Value, kind: &str, headless: bool, errors: &mut Errors) {
             errors.name(&field, port, "name", names::dns_label);
         }
         if let Some(target) = port.get("targetPort") {
-            port_or_name(&format!("{field}.target"), target, errors);
+            port_or_name(&format!("{field}.targetPort"), target, errors);
         }
         if kind == "ClusterIP" && port.get("nodePort").is_some_and(|p| *p != 0) {
             let why = "may not be used when `type` is 'ClusterIP'";

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Selection;
 use crate::{
     api::errors::{FieldError, invalid},
-    server::{Body, call::Call, params::Params},
+    server::{Body, call::Call, params::Params, respond},
     status::Status,
 };
 
@@ -51,8 +51,8 @@ pub fn list(call: &Call) -> Result<Response<Body>, Status> {
     let selected = items.filter(|object| selection.matches(object));
     let list = call
         .accept
-        .list(call.resource, selected, snapshot.revision, call.now);
-    Ok(call.plain(200, &list, &[]))
+        .encode_list(call.resource, selected, snapshot.revision, call.now);
+    Ok(respond::bytes(200, call.accept.content_type(), list))
 }
 
 /// The `resourceVersionMatch` parameter.
