@@ -27,6 +27,8 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Namespaces, records of containers: what a reboot makes worthless.
     pub run_dir: PathBuf,
+    /// Where pods' network namespaces are files.
+    pub netns_dir: PathBuf,
     /// Pods' logs.
     pub log_dir: PathBuf,
     /// Where logs, exec and the rest are served, on every address.
@@ -64,7 +66,9 @@ impl Config {
             cni_conf_dir: paths::CNI_CONF_DIR.into(),
             cni_bin_dir: paths::CNI_BIN_DIR.into(),
             root_dir: "/var/lib/malha/node".into(),
-            run_dir: "/run/malha/node".into(),
+            // Not below /run/malha: that is mounted into the network agent's pod, which would keep namespaces alive.
+            run_dir: "/run/malha-node".into(),
+            netns_dir: "/run/netns".into(),
             log_dir: "/var/log/pods".into(),
             port: DEFAULT_PORT,
             cluster_dns: Vec::new(),

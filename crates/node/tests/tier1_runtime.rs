@@ -323,7 +323,7 @@ async fn containers_of_a_pod_can_share_processes() {
     let sandbox = machine.runtime.create_sandbox(&request).unwrap();
     let first = machine.container(&sandbox, "first");
     let mut spec = machine.spec(&first, shell("echo ready; sleep 1000"));
-    spec.namespaces = sandbox.namespaces(false);
+    spec.namespaces = sandbox.shared_with(false);
     assert!(matches!(spec.namespaces.pid, PidNamespace::Shared(_)));
     machine
         .runtime
@@ -334,7 +334,7 @@ async fn containers_of_a_pod_can_share_processes() {
         &second,
         shell("until grep -qs sleep /proc/[0-9]*/comm; do :; done; echo seen; (sleep 1000 &)"),
     );
-    spec.namespaces = sandbox.namespaces(false);
+    spec.namespaces = sandbox.shared_with(false);
     machine.until_output(&first, "ready").await;
     machine
         .runtime

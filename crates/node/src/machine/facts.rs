@@ -28,6 +28,7 @@ pub fn read(config: &Config) -> Facts {
             .unwrap_or_default()
     };
     let (disk, _) = disk(&config.root_dir);
+    let (processors, memory) = capacity();
     Facts {
         name: config.node_name.clone(),
         hostname: uname(|u| u.nodename()),
@@ -39,10 +40,17 @@ pub fn read(config: &Config) -> Facts {
         machine_id: text("/etc/machine-id"),
         system_uuid: text("/sys/class/dmi/id/product_uuid"),
         boot_id: text("/proc/sys/kernel/random/boot_id"),
-        processors: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        memory: meminfo(&text("/proc/meminfo"), "MemTotal"),
+        processors,
+        memory,
         disk,
     }
+}
+
+/// Processors, and bytes of memory.
+pub fn capacity() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+    (processors as u64, meminfo(&text, "MemTotal"))
 }
 
 /// What is scarce.

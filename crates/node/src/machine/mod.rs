@@ -45,6 +45,11 @@ pub fn start(client: Client, config: Arc<Config>, runtime: Arc<Runtime>) -> Watc
     Watched { network, node }
 }
 
+/// Processors, and bytes of memory.
+pub fn capacity() -> (u64, u64) {
+    facts::capacity()
+}
+
 /// The time as Kubernetes writes it: whole seconds.
 pub fn seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)

@@ -44,7 +44,7 @@ pub struct Facts {
     /// The kernel's name of this boot.
     pub boot_id: String,
     /// Processors.
-    pub processors: usize,
+    pub processors: u64,
     /// Bytes.
     pub memory: u64,
     /// Bytes of the disk that holds volumes.

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use check::{Handler, Target};
+pub use check::{Handler, Target, check, handler};
 use count::{Counter, Verdict};
 
 /// Which of a container's probes.

@@ -27,6 +27,8 @@ pub use sandbox::{SandboxError, SandboxRequest};
 pub struct Options {
     /// Records, namespaces and container bundles; best a tmpfs.
     pub run_dir: PathBuf,
+    /// Where network namespaces are files: others look for them in /run/netns.
+    pub netns_dir: PathBuf,
     /// The program that has [`crate::launch::main`] as its `node` command.
     pub launcher: PathBuf,
     /// Names the cgroups, so that several agents on one kernel do not meet.
@@ -50,6 +52,7 @@ impl Runtime {
         for directory in [
             record::sandboxes(&options.run_dir),
             record::containers(&options.run_dir),
+            options.netns_dir.clone(),
         ] {
             fs::create_dir_all(directory)?;
         }

@@ -1,6 +1,7 @@
 //! What is written down of sandboxes and containers.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -40,10 +41,10 @@ pub struct SandboxRecord {
     pub created_at: Timestamp,
     /// Whether it is complete.
     pub ready: bool,
-    /// Its directory, where its namespaces are files.
+    /// Its directory.
     pub directory: PathBuf,
-    /// Which namespaces are its own.
-    pub owned: Vec<String>,
+    /// The namespaces that are its own: `net`, `ipc`, `uts`, `pid`, and the file that keeps each.
+    pub namespaces: BTreeMap<String, PathBuf>,
     /// How it is attached to the network; `None` with the host's.
     pub network: Option<NetworkRecord>,
     /// The first process of a pid namespace that its containers share.

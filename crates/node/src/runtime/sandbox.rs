@@ -100,7 +100,7 @@ impl SandboxRecord {
     }
 
     /// What containers are to join.
-    pub fn namespaces(&self, host_pid: bool) -> Namespaces {
+    pub fn shared_with(&self, host_pid: bool) -> Namespaces {
         let pid = match self.namespace(PID) {
             _ if host_pid => PidNamespace::Host,
             Some(path) => PidNamespace::Shared(path),
@@ -115,19 +115,17 @@ impl SandboxRecord {
     }
 
     fn namespace(&self, name: &str) -> Option<PathBuf> {
-        let own = self.owned.iter().any(|o| o == name);
-        own.then(|| self.directory.join(name))
+        self.namespaces.get(name).cloned()
     }
 
     /// Whether it is complete and its namespaces are still kept.
     pub fn is_intact(&self) -> bool {
         /// The magic number of the filesystem of namespaces.
         const NSFS: u64 = 0x6e73_6673;
-        let kept = |name: &String| {
-            let stat = rustix::fs::statfs(self.directory.join(name));
-            stat.is_ok_and(|s| s.f_type.cast_unsigned() as u64 == NSFS)
+        let kept = |path: &PathBuf| {
+            rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() as u64 == NSFS)
         };
-        self.ready && self.owned.iter().all(kept)
+        self.ready && self.namespaces.values().all(kept)
     }
 
     fn write(&self) -> Result<(), SandboxError> {
@@ -154,6 +152,7 @@ impl Runtime {
             })?),
         };
         let mut sandbox = SandboxRecord {
+            namespaces: self.namespace_files(request, &id, &directory),
             id,
             pod_uid: request.pod.uid.clone(),
             pod_namespace: request.pod.namespace.clone(),
@@ -162,7 +161,6 @@ impl Runtime {
             created_at: Timestamp::now(),
             ready: false,
             directory,
-            owned: owned(request),
             network,
             pause: None,
         };
@@ -175,6 +173,33 @@ impl Runtime {
                 Err(error)
             }
         }
+    }
+
+    /// The namespaces that a pod does not share with the host.
+    fn namespace_files(
+        &self,
+        request: &SandboxRequest,
+        id: &str,
+        directory: &Path,
+    ) -> BTreeMap<String, PathBuf> {
+        let own = |name: &str| match name {
+            "ipc" => !request.host_ipc,
+            PID => request.shared_pid,
+            _ => !request.host_network,
+        };
+        let file = |name: &str| match name {
+            // As long as containerd's names for them.
+            "net" => self
+                .options
+                .netns_dir
+                .join(format!("cni-{}", id.get(..32).unwrap_or(id))),
+            _ => directory.join(name),
+        };
+        let names = NAMESPACES.map(|(name, _)| name).into_iter().chain([PID]);
+        names
+            .filter(|name| own(name))
+            .map(|name| (name.to_owned(), file(name)))
+            .collect()
     }
 
     fn build(
@@ -230,19 +255,29 @@ impl Runtime {
                     source,
                 })?;
         }
+        self.forget_sandbox(sandbox)
+    }
+
+    /// Removes a sandbox without giving its network back: the last resort when its plugin is gone.
+    ///
+    /// # Errors
+    /// What could not be removed; calling again is in order.
+    pub fn forget_sandbox(&self, sandbox: &SandboxRecord) -> Result<(), SandboxError> {
         if let Some(pause) = sandbox.pause {
             process::signal(pause, rustix::process::Signal::KILL)
                 .map_err(SandboxError::system("cannot end the pod's pid namespace"))?;
         }
-        for name in NAMESPACES.map(|(name, _)| name).into_iter().chain([PID]) {
-            let path = sandbox.directory.join(name);
-            match umount2(&path, MntFlags::MNT_DETACH) {
+        for path in sandbox.namespaces.values() {
+            let failed =
+                |e: io::Error| SandboxError::system(format!("cannot remove {}", path.display()))(e);
+            match umount2(path, MntFlags::MNT_DETACH) {
                 // Not mounted, or not there.
                 Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-                Err(error) => {
-                    let what = format!("cannot unmount {}", path.display());
-                    return Err(SandboxError::system(what)(error.into()));
-                }
+                Err(error) => return Err(failed(error.into())),
+            }
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
             }
         }
         match fs::remove_dir_all(&sandbox.directory) {
@@ -254,20 +289,8 @@ impl Runtime {
     }
 }
 
-/// The namespaces that a pod does not share with the host.
-fn owned(request: &SandboxRequest) -> Vec<String> {
-    let own = |name: &str| match name {
-        "ipc" => !request.host_ipc,
-        PID => request.shared_pid,
-        _ => !request.host_network,
-    };
-    let names = NAMESPACES.map(|(name, _)| name).into_iter().chain([PID]);
-    names.filter(|name| own(name)).map(str::to_owned).collect()
-}
-
 /// Makes the namespaces in a thread that ends with it, and keeps them by bind mounts.
 fn make_namespaces(sandbox: &SandboxRecord, request: &SandboxRequest) -> Result<(), SandboxError> {
-    let directory = &sandbox.directory;
     let wanted = NAMESPACES
         .into_iter()
         .filter(|(name, _)| sandbox.namespace(name).is_some());
@@ -293,12 +316,12 @@ fn make_namespaces(sandbox: &SandboxRecord, request: &SandboxRequest) -> Result<
                 "cannot set the sysctl {name} to {value:?}"
             )))?;
         }
-        names.iter().try_for_each(|name| {
-            keep(
-                Path::new("/proc/thread-self/ns").join(name),
-                &directory.join(name),
-            )
-        })
+        names
+            .iter()
+            .try_for_each(|name| match sandbox.namespaces.get(*name) {
+                Some(file) => keep(&Path::new("/proc/thread-self/ns").join(name), file),
+                None => Ok(()),
+            })
     };
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(result) => result,
@@ -313,22 +336,19 @@ fn sysctl_path(name: &str) -> PathBuf {
 }
 
 fn keep_pid_namespace(sandbox: &SandboxRecord) -> Result<(), SandboxError> {
-    let Some(pause) = sandbox.pause else {
-        return Ok(());
-    };
-    keep(
-        format!("/proc/{}/ns/pid", pause.pid).into(),
-        &sandbox.directory.join(PID),
-    )
+    match (sandbox.pause, sandbox.namespaces.get(PID)) {
+        (Some(pause), Some(file)) => keep(Path::new(&format!("/proc/{}/ns/pid", pause.pid)), file),
+        _ => Ok(()),
+    }
 }
 
-fn keep(namespace: PathBuf, at: &Path) -> Result<(), SandboxError> {
+fn keep(namespace: &Path, at: &Path) -> Result<(), SandboxError> {
     let failed = |e: io::Error| {
         SandboxError::system(format!("cannot keep a namespace at {}", at.display()))(e)
     };
     File::create(at).map_err(failed)?;
     mount(
-        Some(&namespace),
+        Some(namespace),
         at,
         None::<&str>,
         MsFlags::MS_BIND,

@@ -177,14 +177,16 @@ impl Volumes {
 
     /// The pods that have a directory here.
     pub fn pods(&self) -> Vec<String> {
-        let entries = fs::read_dir(pods_dir(&self.root))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries
-            .filter_map(|e| e.file_name().into_string().ok())
-            .collect()
+        pods_in(&self.root)
     }
+}
+
+/// The pods that have a directory below `root`.
+pub fn pods_in(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(pods_dir(root)).into_iter().flatten().flatten();
+    entries
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect()
 }
 
 /// Where pods' directories are.

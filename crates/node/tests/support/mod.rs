@@ -111,7 +111,7 @@ impl Machine {
             },
             read_only_root: false,
             mounts: Vec::new(),
-            namespaces: sandbox.namespaces(false),
+            namespaces: sandbox.shared_with(false),
             user: User::default(),
             privileges: Privileges {
                 capabilities: malha_node::launch::capability::resolve(&[], &[]).unwrap(),
@@ -209,6 +209,7 @@ fn runtime(directory: &Path, node: &str) -> Runtime {
         run_dir.join("network"),
     );
     let options = Options {
+        netns_dir: directory.join("netns"),
         run_dir,
         launcher: launcher(),
         node_name: node.to_owned(),

@@ -68,7 +68,10 @@ pub fn run(args: Args) -> Result<ExitCode> {
         Some(Action::Launcher(arguments)) => Ok(malha_node::launch::main(&arguments)),
         Some(Action::Teardown { node_name, places }) => {
             let done = malha_node::teardown(&config(&node_name, Vec::new(), places)?)?;
-            println!("{} pods and {} containers removed", done.pods, done.containers);
+            println!(
+                "{} pods and {} containers removed",
+                done.pods, done.containers
+            );
             Ok(ExitCode::SUCCESS)
         }
         None => start(args),
