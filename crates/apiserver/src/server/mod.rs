@@ -132,6 +132,8 @@ impl Server {
     }
 
     /// Stops listening, ends watches, lets running requests finish (a few seconds at most) and closes the database.
+    ///
+    /// Stop the users of [`Server::client_service`] before: their watches end at once, and again whenever they try.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         self.inner.store.end_watches();

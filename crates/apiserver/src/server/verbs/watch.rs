@@ -50,7 +50,7 @@ pub fn watch(call: &Call) -> Result<Response<Body>, Status> {
     }
     let selection = Selection::of(call)?;
     let start = Start::parse(call)?;
-    let seconds = call.params.number("timeoutSeconds")?;
+    let seconds = call.params.number("timeoutSeconds")?.filter(|s| *s != 0);
     let seconds =
         seconds.unwrap_or_else(|| rand::rng().random_range(DEFAULT_SECONDS..2 * DEFAULT_SECONDS));
     let permit = Arc::clone(&call.inner.watches).try_acquire_owned();
