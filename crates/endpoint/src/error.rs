@@ -84,6 +84,9 @@ pub enum Error {
     /// Several attachments could not be removed; the others were.
     #[error("not every attachment could be removed: {}", .0.join("; "))]
     Removal(Vec<String>),
+    /// Several attachments could not be given another MTU; the others were.
+    #[error("not every attachment could be given another MTU: {}", .0.join("; "))]
+    Resize(Vec<String>),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] malha_kernel::Error),

@@ -29,6 +29,7 @@ mod pool;
 mod reaper;
 mod reconcile;
 mod record;
+mod resize;
 mod state;
 
 pub use attachment::{AddRequest, CheckRequest, Endpoint, Key, Pod};

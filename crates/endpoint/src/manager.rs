@@ -89,9 +89,19 @@ impl Manager {
         self.shared.state().set_prefixes(prefixes)
     }
 
-    /// Give attachments that are made from now on another MTU, in bytes.
+    /// Give attachments that are made from now on another MTU, in bytes. See also [`Manager::resize`].
     pub fn set_mtu(&self, mtu: u32) {
         self.shared.state().mtu = mtu;
+    }
+
+    /// Give all attachments another MTU, in bytes, those that live at both ends; how many of these were changed. One
+    /// whose network namespace cannot be opened from here (by the name its runtime gave, or that of a process in it)
+    /// keeps what it has. An MTU that a pod has made smaller itself stays.
+    ///
+    /// # Errors
+    /// [`Error::Resize`], with each that failed.
+    pub fn resize(&self, mtu: u32) -> Result<usize> {
+        self.shared.resize(mtu)
     }
 
     /// Attach a container. For an attachment that is there and whole, in the same network namespace, the answer is what
@@ -318,7 +328,7 @@ impl Shared {
             }
             other => other?,
         };
-        if let Err(error) = self.records.create(&endpoint) {
+        if let Err(error) = self.records.write(&endpoint, Phase::Adding) {
             self.state().release(endpoint.id);
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! Records on disk: one file for each endpoint, written once, whose name says the phase.
+//! Records on disk: one file for each endpoint, whose name says the phase.
 //!
 //! ```text
 //! STATE/17.adding → 17.ready → 17.deleting → 17.freed → (removed)
@@ -135,9 +135,9 @@ impl Records {
         Ok(Some((phase, content.endpoint)))
     }
 
-    /// Write a new record, in phase [`Phase::Adding`]. On error nothing is left.
-    pub fn create(&self, endpoint: &Endpoint) -> Result<()> {
-        let path = self.path(endpoint.id, Phase::Adding);
+    /// Write a record, over the one of the same phase. On error that stays, and nothing else is left.
+    pub fn write(&self, endpoint: &Endpoint, phase: Phase) -> Result<()> {
+        let path = self.path(endpoint.id, phase);
         let temporary = self.directory.join(format!("{}.{TEMPORARY}", endpoint.id));
         let content = Content {
             version: VERSION,

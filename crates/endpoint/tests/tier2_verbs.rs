@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::{FOUR, Holdings, Node, SIX, eventually, fail_at, new_netns, pings, sh, try_sh};
 use malha_endpoint::{Config, Error, GATEWAY_V4, GATEWAY_V6, Key, Step};
+use malha_kernel::Handle;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -272,6 +273,50 @@ fn check_tells_every_difference() {
     sh(&node.netns, &format!("ip link del {}", endpoint.host_link));
     let error = check().unwrap_err().to_string();
     assert!(error.contains("is gone"), "{error}");
+}
+
+#[test]
+fn another_mtu_reaches_those_that_live() {
+    let node = Node::new();
+    let managed = node.open();
+    let (one, two) = (new_netns(), new_netns());
+    managed.add("one", &one).unwrap();
+    let endpoint = managed.add("two", &two).unwrap();
+    sh(&two, "ip link set eth0 mtu 1290");
+    let resize = |mtu| {
+        node.netns
+            .run(|| managed.manager.resize(mtu))
+            .unwrap()
+            .unwrap()
+    };
+    let mtus = || {
+        let host = Handle::inside(&node.netns).unwrap();
+        let pods = [&one, &two].map(|pod| {
+            Handle::inside(pod)
+                .unwrap()
+                .require_link("eth0")
+                .unwrap()
+                .mtu
+        });
+        (host.require_link(&endpoint.host_link).unwrap().mtu, pods)
+    };
+    for (mtu, wanted) in [
+        (1400, (1400, [1400, 1290])),
+        (1280, (1280, [1280, 1280])),
+        (1500, (1500, [1500, 1500])),
+    ] {
+        assert_eq!(resize(mtu), 2);
+        assert_eq!(mtus(), wanted);
+        managed.check("one", &one, None).unwrap();
+        managed.check("two", &two, None).unwrap();
+    }
+    assert_eq!(resize(1500), 0);
+    let third = new_netns();
+    assert_eq!(managed.add("three", &third).unwrap().mtu, 1500);
+    drop(managed);
+    let managed = node.open();
+    managed.check("one", &one, None).unwrap();
+    assert_eq!(managed.manager.get(&endpoint.key).unwrap().mtu, 1500);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use std::fs::{self, File};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -54,6 +54,19 @@ impl NetNs {
     /// [`Error::NotANetNs`].
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         Self::new(File::from(fd), Path::new("the descriptor"))
+    }
+
+    /// The one with this number, if a process that can be seen from here is in it.
+    #[must_use]
+    pub fn of_some_process(id: NetNsId) -> Option<Self> {
+        let processes = fs::read_dir("/proc").ok()?.flatten();
+        let path = |entry: fs::DirEntry| entry.path().join("ns/net");
+        let is_it = |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == id.inode);
+        let found = processes
+            .map(path)
+            .filter(is_it)
+            .find_map(|path| Self::open(&path).ok());
+        found.filter(|netns| netns.id == id)
     }
 
     /// A new one that lives only as long as it is held: by this, by a process in it, or by a bind mount.
