@@ -14,6 +14,7 @@ ip link set uplink up
 ip link set far up
 for directory in /etc/kubernetes /var/lib /run /var/log; do mkdir -p $directory; mount -t tmpfs tmpfs $directory; done
 export KUBECONFIG=/etc/kubernetes/admin.conf
+left() { echo "left: $(find "$@" -mindepth 1 -path /run/mount -prune -o -mindepth 1 -print | tr '\n' ' ')"; }
 init() { "$MALHA" init --apiserver-advertise-address 172.20.0.10 "$@"; }
 "#;
 
@@ -60,7 +61,7 @@ fn a_control_plane_starts_survives_a_kill_and_goes_without_a_trace() {
         "$MALHA" control-plane --detach
         "$MALHA" token list
         "$MALHA" reset --force
-        echo "left: $(find /etc/kubernetes /var/lib /run /var/log -mindepth 1 | tr '\n' ' ')"
+        left /etc/kubernetes /var/lib /run /var/log
         echo "processes: $(ps -e -o comm= | grep -c malha || true)"
         "#,
     );
@@ -79,7 +80,7 @@ fn an_init_that_fails_leaves_nothing() {
         r#"
         touch /var/log/malha
         init >&2 && exit 1
-        echo "left: $(find /etc/kubernetes /var/lib /run -mindepth 1 | tr '\n' ' ')"
+        left /etc/kubernetes /var/lib /run
         "#,
     );
     let (out, err) = (
@@ -94,7 +95,7 @@ fn an_init_that_fails_leaves_nothing() {
 fn an_interrupted_init_leaves_nothing() {
     let text = succeeds(
         r#"
-        init --foreground > /run/out 2> /run/err & first=$!
+        "$MALHA" init --apiserver-advertise-address 172.20.0.10 --foreground > /run/out 2> /run/err & first=$!
         while ! grep -q '^malha join' /run/out; do kill -0 $first; done
         kill -INT $first || true; wait $first
         "$MALHA" token list 2>&1 | grep -c 'connection refused'

@@ -118,54 +118,64 @@ pub fn run(args: Args) -> Result<ExitCode> {
     let access = Access {
         kubeconfig: args.kubeconfig,
     };
-    if matches!(args.command, Command::Generate) {
-        println!("{}", Token::generate().expose());
-        return Ok(ExitCode::SUCCESS);
-    }
-    super::block_on(async move {
-        let tokens = Tokens::new(access.client(&Paths::default()).await?);
-        match args.command {
-            Command::Create(create) => create_token(&tokens, create).await?,
-            Command::List { output } => list(&tokens, output).await?,
-            Command::Delete { tokens: named } => delete(&tokens, &named).await?,
-            Command::Generate => {}
+    let open = async move || access.client(&Paths::default()).await.map(Tokens::new);
+    match args.command {
+        Command::Create(create) => {
+            let (print_join_command, output) = (create.print_join_command, create.output);
+            let token = create.describe()?;
+            super::block_on(async move {
+                let tokens = open().await?;
+                if !print_join_command {
+                    tokens.create(&token).await?;
+                    return print(token, output);
+                }
+                // First, so that no token is left when it cannot be used.
+                let (endpoint, pins) = tokens.control_plane().await?;
+                tokens.create(&token).await?;
+                println!("{}", join_command(&endpoint, Some(&token.token), &pins));
+                Ok(ExitCode::SUCCESS)
+            })
         }
-        Ok(ExitCode::SUCCESS)
-    })
+        Command::List { output } => {
+            super::block_on(async move { list(&open().await?, output).await })
+        }
+        Command::Delete { tokens: named } => {
+            let ids: Vec<TokenId> = named
+                .iter()
+                .map(|text| parse_id(text))
+                .collect::<Result<_>>()?;
+            super::block_on(async move { delete(&open().await?, &ids).await })
+        }
+        Command::Generate => {
+            println!("{}", Token::generate().expose());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
-async fn create_token(tokens: &Tokens, args: CreateArgs) -> Result<()> {
-    let (print_join_command, output) = (args.print_join_command, args.output);
-    let token = args.describe()?;
-    tokens.create(&token).await?;
-    if print_join_command {
-        let (endpoint, pins) = tokens.control_plane().await?;
-        println!("{}", join_command(&endpoint, Some(&token.token), &pins));
-        return Ok(());
-    }
+fn print(token: BootstrapToken, output: Output) -> Result<ExitCode> {
     match output {
         Output::Text => println!("{}", token.token.expose()),
         other => print!("{}", write_objects(&[token], other.into())?),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn list(tokens: &Tokens, output: Output) -> Result<()> {
+async fn list(tokens: &Tokens, output: Output) -> Result<ExitCode> {
     let found = tokens.list().await?;
     match output {
         Output::Text => print!("{}", table(&found, Clock::default().now())),
         other => print!("{}", write_objects(&found, other.into())?),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn delete(tokens: &Tokens, named: &[String]) -> Result<()> {
-    let ids: Vec<TokenId> = named.iter().map(|text| parse_id(text)).collect::<Result<_>>()?;
+async fn delete(tokens: &Tokens, ids: &[TokenId]) -> Result<ExitCode> {
     for id in ids {
-        tokens.delete(&id).await?;
+        tokens.delete(id).await?;
         println!("bootstrap token \"{id}\" deleted");
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 impl CreateArgs {
