@@ -1,9 +1,11 @@
 //! The agent as a whole: what it stands on, its loop, and its end.
 
+use std::fs::File;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -11,6 +13,7 @@ use malha_cni::wire;
 use malha_datapath::Datapath;
 use malha_endpoint::Manager;
 use malha_kernel::machine;
+use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, DropWatch};
@@ -21,6 +24,7 @@ use crate::cluster::{Change, condition, events, nodes, ranges};
 use crate::cni::{Handler, Installer};
 use crate::config::Config;
 use crate::model::Desired;
+use crate::news::News;
 use crate::observe;
 use crate::report;
 use crate::sources::Knowledge;
@@ -30,7 +34,13 @@ use crate::target::{
 };
 
 /// How often the host is looked at, besides when something is known to have changed.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(30);
+/// How long an agent waits for the one before it to end.
+const SUCCESSION: Duration = Duration::from_secs(20);
+/// Held by the agent that works in the directory.
+const LOCK_FILE: &str = "agent.lock";
+/// How often it looks.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Stacks of the agent's threads, in bytes.
 const STACK: usize = 512 * 1024;
 
@@ -47,8 +57,8 @@ pub async fn run(
 ) -> Result<()> {
     config.check()?;
     let config = Arc::new(config);
-    let ground = Ground::lay(&config)?;
     let current = connect(cluster)?;
+    let ground = Ground::lay(&config).await?;
     let (notices, told) = Notices::channel();
     let mailbox = Arc::new(Mailbox::default());
     let (board, runner) = start_runner(&ground, &config, &mailbox)?;
@@ -59,7 +69,9 @@ pub async fn run(
     };
     let stopper = ground.server.stopper();
     let cni = thread("cni-accept", move || serve_cni(&ground.server, &handler))?;
-    let watches = Watches::start(&config, &current, &board, told);
+    let (changes, changed) = mpsc::channel(256);
+    let news = News::listen(changes.clone(), mailbox.clone())?;
+    let watch_problem = start_watches(&config, &current, (changes, told), &board);
     let (thoughts, desired) = watch::channel(None);
     let drops = DropWatch::start(ground.datapath.events()?, Arc::new(ground.manager.clone()))?;
     let knowledge = Knowledge {
@@ -68,7 +80,7 @@ pub async fn run(
         desired: desired.clone(),
         board: board.clone(),
         server: current,
-        watch_problem: watches.problem.clone(),
+        watch_problem,
         datapath: ground.datapath.clone(),
         manager: ground.manager.clone(),
         drops: drops.clone(),
@@ -78,7 +90,7 @@ pub async fn run(
     tracing::info!(node = config.node_name, routing = %config.routing, "agent started");
 
     tokio::select! {
-        () = think(config, watches.changes, &mailbox, &thoughts) => {}
+        () = think(config, changed, &mailbox, &thoughts) => {}
         () = shutdown => {}
     }
 
@@ -88,12 +100,14 @@ pub async fn run(
     mailbox.stop();
     drops.stop();
     drop(api);
-    join([cni, runner]).await;
+    join([cni, runner, news.stop()]).await;
+    drop(ground.lock);
     Ok(())
 }
 
 /// What everything stands on.
 struct Ground {
+    lock: Flock<File>,
     datapath: Arc<Datapath>,
     manager: Arc<Manager>,
     installer: Installer,
@@ -102,7 +116,7 @@ struct Ground {
 
 impl Ground {
     /// In the order of dependence. Pods' traffic flows on during all of it.
-    fn lay(config: &Config) -> Result<Self> {
+    async fn lay(config: &Config) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!(
                 "the agent needs root: run it as a privileged pod (deploy/malha.yaml), or through sudo"
@@ -111,6 +125,7 @@ impl Ground {
         let paths = &config.paths;
         std::fs::create_dir_all(&paths.run)
             .with_context(|| format!("cannot make {}", paths.run.display()))?;
+        let lock = lock(&paths.run).await?;
         let boot_id = machine::boot_id()?;
         let installer = Installer::new(paths)?;
         installer.forget_last_boot(&paths.run, &boot_id)?;
@@ -127,12 +142,48 @@ impl Ground {
         let server = wire::Server::bind(&paths.cni_socket)
             .with_context(|| format!("cannot listen on {}", paths.cni_socket.display()))?;
         Ok(Self {
+            lock,
             datapath,
             manager,
             installer,
             server,
         })
     }
+}
+
+/// Two agents would undo each other's work. While one replaces another, the first needs a moment to end.
+async fn lock(run: &Path) -> Result<Flock<File>> {
+    let path = run.join(LOCK_FILE);
+    let mut file =
+        File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    let deadline = Instant::now() + SUCCESSION;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((same, nix::Error::EWOULDBLOCK)) if Instant::now() < deadline => same,
+            Err((_, nix::Error::EWOULDBLOCK)) => {
+                bail!("another agent runs on this node (malha status shows it): stop it first")
+            }
+            Err((_, errno)) => {
+                return Err(errno).with_context(|| format!("cannot lock {}", path.display()));
+            }
+        };
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+/// Whether an agent works in this directory.
+///
+/// # Errors
+/// When that cannot be found out.
+pub fn is_running(run: &Path) -> Result<bool> {
+    let path = run.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    };
+    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
 }
 
 fn start_runner(
@@ -163,40 +214,29 @@ fn serve_cni(server: &wire::Server, handler: &Handler) {
     }
 }
 
-/// The tasks that talk to the cluster. They end when their channels do.
-struct Watches {
-    changes: mpsc::Receiver<Change>,
-    problem: watch::Receiver<Option<String>>,
-}
-
-impl Watches {
-    fn start(
-        config: &Config,
-        current: &Current,
-        board: &watch::Receiver<Board>,
-        told: mpsc::Receiver<events::Notice>,
-    ) -> Self {
-        let node = config.node_name.clone();
-        let (changes, receiver) = mpsc::channel(256);
-        let (condition, found) = watch::channel(None);
-        let (problem, problem_receiver) = watch::channel(None);
-        let sinks = nodes::Sinks {
-            changes: changes.clone(),
-            condition,
-            problem,
-        };
-        tokio::spawn(nodes::run(current.clone(), node.clone(), sinks));
-        if config.pod_ranges.is_empty() {
-            tokio::spawn(ranges::run(current.clone(), changes));
-        }
-        let wanted = report::wanted_condition(board.clone());
-        tokio::spawn(condition::run(current.clone(), node.clone(), wanted, found));
-        tokio::spawn(events::run(current.clone(), node, told));
-        Self {
-            changes: receiver,
-            problem: problem_receiver,
-        }
+/// The tasks that talk to the cluster. They end when their channels do. What is wrong with the watch of nodes.
+fn start_watches(
+    config: &Config,
+    current: &Current,
+    (changes, told): (mpsc::Sender<Change>, mpsc::Receiver<events::Notice>),
+    board: &watch::Receiver<Board>,
+) -> watch::Receiver<Option<String>> {
+    let node = config.node_name.clone();
+    let (condition, found) = watch::channel(None);
+    let (problem, watch_problem) = watch::channel(None);
+    let sinks = nodes::Sinks {
+        changes: changes.clone(),
+        condition,
+        problem,
+    };
+    tokio::spawn(nodes::run(current.clone(), node.clone(), sinks));
+    if config.pod_ranges.is_empty() {
+        tokio::spawn(ranges::run(current.clone(), changes));
     }
+    let wanted = report::wanted_condition(board.clone());
+    tokio::spawn(condition::run(current.clone(), node.clone(), wanted, found));
+    tokio::spawn(events::run(current.clone(), node, told));
+    watch_problem
 }
 
 /// The loop: changes in, desired state out.

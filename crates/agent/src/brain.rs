@@ -16,8 +16,8 @@ pub struct Brain<O> {
     index: Index,
     host: Host,
     observe: O,
-    /// The addresses whose ways are in `host`.
-    watched: Vec<IpAddr>,
+    /// The addresses whose ways are in `host`; None: nobody has looked at it.
+    watched: Option<Vec<IpAddr>>,
     published: Option<Thought>,
 }
 
@@ -29,7 +29,7 @@ impl<O: FnMut(&[IpAddr]) -> anyhow::Result<Host>> Brain<O> {
             index: Index::default(),
             host: Host::default(),
             observe,
-            watched: Vec::new(),
+            watched: None,
             published: None,
         }
     }
@@ -51,8 +51,7 @@ impl<O: FnMut(&[IpAddr]) -> anyhow::Result<Host>> Brain<O> {
         }
         let peers = self.index.peer_addresses(&self.config.node_name);
         // Before the first list is complete nothing follows from the host.
-        look =
-            self.index.is_complete() && (look || peers != self.watched || self.published.is_none());
+        look = self.index.is_complete() && (look || self.watched.as_ref() != Some(&peers));
         let seen = look && self.look(peers);
         (changed || seen || self.published.is_none()).then(|| self.think())?
     }
@@ -63,7 +62,7 @@ impl<O: FnMut(&[IpAddr]) -> anyhow::Result<Host>> Brain<O> {
             Ok(host) => {
                 let changed = host != self.host;
                 self.host = host;
-                self.watched = peers;
+                self.watched = Some(peers);
                 changed
             }
             Err(error) => {
@@ -130,6 +129,9 @@ mod tests {
             "the same still waits"
         );
         drop(brain);
-        assert_eq!(looks, 3);
+        assert_eq!(
+            looks, 3,
+            "at first, when asked to, and when the peers change"
+        );
     }
 }

@@ -4,7 +4,7 @@
 //!  API server ──watch──▶ Change ──▶ Brain (index + host) ──▶ Desired ──▶ Mailbox ──▶ Runner ──▶ targets, in order:
 //!                                     │ pure: model::desired                           settings, overlay, datapath,
 //!  host (links, addresses, paths) ────┘ published only when it differs                 routes, masquerade, endpoints,
-//!                                                                                      and last cni (node Ready)
+//!            ▲ news                                                                    and last cni (node Ready)
 //!  malha-cni ──wire──▶ cni::Handler ──▶ endpoint Manager             status, events, condition ◀── Board
 //!  malha status ──HTTP──▶ api
 //! ```
@@ -16,11 +16,14 @@ pub mod cluster;
 mod cni;
 pub mod config;
 pub mod model;
+mod news;
 mod observe;
 mod report;
 mod sources;
 pub mod target;
+mod uninstall;
 
 pub use agent::run;
 pub use cluster::connection::Cluster;
 pub use config::{Config, ConfigError, Paths, Routing};
+pub use uninstall::uninstall;

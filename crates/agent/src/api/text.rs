@@ -42,7 +42,8 @@ impl AgentStatus {
             );
         }
         complaints.extend(self.warnings.iter().cloned());
-        complaints.dedup();
+        let mut told = std::collections::BTreeSet::new();
+        complaints.retain(|complaint| told.insert(complaint.clone()));
         complaints
     }
 

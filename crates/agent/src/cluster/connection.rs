@@ -170,3 +170,56 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::Response;
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+
+    use super::*;
+
+    /// A server that answers as long as the flag says so.
+    fn fake(url: &str, alive: Arc<AtomicBool>) -> Server {
+        let service = tower::service_fn(move |_: Request<kube::client::Body>| {
+            let alive = alive.load(Ordering::Relaxed);
+            async move {
+                let response = Response::new(Full::new(Bytes::from_static(b"ok")));
+                alive.then_some(response).ok_or("connection refused")
+            }
+        });
+        Server {
+            url: url.to_owned(),
+            client: Client::new(service, "default"),
+            problem: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_dies_is_left_for_one_that_answers() {
+        let alive = [false, true].map(|alive| Arc::new(AtomicBool::new(alive)));
+        let servers: Vec<_> = ["a", "b"]
+            .into_iter()
+            .zip(&alive)
+            .map(|(url, flag)| fake(url, flag.clone()))
+            .collect();
+        let (sender, mut current) = watch::channel(Arc::new(servers[0].clone()));
+        tokio::spawn(supervise(servers, sender));
+        let told = current
+            .wait_for(|server| server.problem.is_some())
+            .await
+            .unwrap()
+            .problem
+            .clone();
+        assert!(told.unwrap().contains("connection refused"));
+        tokio::time::timeout(Duration::from_secs(20), left(&mut current, "a"))
+            .await
+            .expect("the other one");
+        current
+            .wait_for(|server| server.url == "b" && server.problem.is_none())
+            .await
+            .unwrap();
+    }
+}

@@ -1,11 +1,12 @@
 //! Pods' attachments: which ranges and MTU they get, and giving back what dead containers held. containerd never calls
 //! GC, and some of its versions skip DEL: so the agent looks itself, now and then.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use malha_endpoint::Manager;
-use malha_kernel::{Batch, Handle};
+use malha_endpoint::{Endpoint, Manager};
+use malha_kernel::{Batch, Handle, Link, NetNs};
 
 use super::{Target, all};
 use crate::model::Desired;
@@ -40,18 +41,51 @@ impl Target for EndpointsTarget {
     }
 }
 
-/// Bring links that are there to a smaller MTU. Larger ones than they were made with would only differ from what their
-/// runtime was told; packets that are too large for the way are refused with ICMP, so the pods' ends follow by themselves.
+/// Bring links that are there to another MTU, but never above what they were made with: that is what their runtimes were
+/// told. A pod whose namespace cannot be found keeps its MTU: too large packets are answered with ICMP.
 fn resize(manager: &Manager, mtu: u32) -> Result<()> {
     let handle = Handle::new()?;
     all(manager.list(), |endpoint| {
-        let Some(link) = handle.link(&endpoint.host_link)? else {
+        let wanted = mtu.min(endpoint.mtu);
+        let Some(link) = handle
+            .link(&endpoint.host_link)?
+            .filter(|link| link.mtu != wanted)
+        else {
             return Ok(());
         };
-        let wanted = mtu.min(endpoint.mtu);
-        if link.mtu != wanted {
-            handle.commit(Batch::new().set_mtu(link.index, wanted))?;
+        match namespace_of(&endpoint) {
+            Some(netns) => set_mtu(&handle, &link, (&netns, &endpoint.key.ifname), wanted),
+            None => {
+                tracing::debug!(key = %endpoint.key, "cannot find the namespace: the MTU stays as it is");
+                Ok(())
+            }
         }
-        Ok(())
     })
+}
+
+/// Both ends. The end that receives has to take what the other sends: it is never the smaller one.
+fn set_mtu(handle: &Handle, link: &Link, (netns, ifname): (&NetNs, &str), mtu: u32) -> Result<()> {
+    let inside = Handle::inside(netns)?;
+    let pod_end = inside.require_link(ifname)?.index;
+    let host_end = || handle.commit(Batch::new().set_mtu(link.index, mtu));
+    if mtu > link.mtu {
+        host_end()?;
+        inside.commit(Batch::new().set_mtu(pod_end, mtu))?;
+    } else {
+        inside.commit(Batch::new().set_mtu(pod_end, mtu))?;
+        host_end()?;
+    }
+    Ok(())
+}
+
+/// Where the runtime said it is. (`/var/run` is a link to `/run` on the host, and not there in an image without it.)
+fn namespace_of(endpoint: &Endpoint) -> Option<NetNs> {
+    let sandbox = endpoint.sandbox.as_str();
+    let shorter = sandbox
+        .strip_prefix("/var")
+        .filter(|path| path.starts_with("/run/"));
+    let candidates = [Some(sandbox), shorter].into_iter().flatten();
+    let mut opened = candidates.filter_map(|path| NetNs::open(Path::new(path)).ok());
+    // A name may be another namespace's by now.
+    opened.find(|netns| netns.id() == endpoint.netns())
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use malha_kernel::NetNs;
 
 /// A network namespace that exists only as a descriptor of this process.
+#[derive(Debug)]
 pub struct Namespace(pub NetNs);
 
 impl Namespace {

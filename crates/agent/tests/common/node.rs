@@ -224,6 +224,7 @@ impl Node {
     }
 }
 
+#[derive(Debug)]
 pub struct Pod {
     pub namespace: Namespace,
     pub result: Success,

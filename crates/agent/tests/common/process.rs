@@ -48,6 +48,12 @@ pub fn run() {
         return;
     };
     let settings: Settings = serde_json::from_str(&text).unwrap();
+    let filter = tracing_subscriber::EnvFilter::new("info,malha_agent=debug");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
     let mut config = Config::new(&settings.node);
     config.routing = settings.routing.parse().unwrap();
     config.mtu = settings.mtu;
@@ -79,6 +85,11 @@ pub struct Agent {
 
 impl Agent {
     pub fn start(namespace: &Namespace, settings: &Settings) -> Self {
+        Self::start_as(namespace, settings, None)
+    }
+
+    /// As another user.
+    pub fn start_as(namespace: &Namespace, settings: &Settings, user: Option<u32>) -> Self {
         let log = settings.directory.join("agent.log");
         let file = std::fs::OpenOptions::new()
             .create(true)
@@ -86,7 +97,18 @@ impl Agent {
             .open(&log)
             .unwrap();
         let program = std::env::current_exe().unwrap();
-        let mut command: Command = namespace.command(program.to_str().unwrap());
+        let program = program.to_str().unwrap();
+        let mut command: Command = match user {
+            None => namespace.command(program),
+            Some(user) => {
+                let mut command = namespace.command("setpriv");
+                command
+                    .arg(format!("--reuid={user}"))
+                    .arg("--clear-groups")
+                    .arg(program);
+                command
+            }
+        };
         command
             .args([
                 "--exact",
@@ -108,6 +130,19 @@ impl Agent {
         self.child.id()
     }
 
+    /// As on a machine that is too busy.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
     /// As a crash.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
@@ -116,7 +151,7 @@ impl Agent {
 
     /// As its pod's deletion; it has to end well.
     pub fn terminate(mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}: {}", self.log());
     }
