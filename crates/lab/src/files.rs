@@ -37,8 +37,10 @@ pub fn enter_root(machine: &str, hosts: &str) -> Result<()> {
     for directory in ["run/netns", "run/lock", "usr/local/bin"] {
         fs::create_dir_all(at(directory)).with_context(|| format!("cannot create /{directory}"))?;
     }
-    for binary in &binaries {
-        bind_file(binary, &at("usr/local/bin"))?;
+    for (binary, name) in binaries.iter().zip(["malha", "malha-cni"]) {
+        let target = at("usr/local/bin").join(name);
+        // A copy, so that the lab goes on when the programs are built anew.
+        fs::copy(binary, &target).with_context(|| format!("cannot create {}", target.display()))?;
     }
     fs::write(at("etc/hosts"), hosts).context("cannot write /etc/hosts")?;
     fs::write(at("etc/hostname"), format!("{machine}\n")).context("cannot write /etc/hostname")?;
@@ -46,7 +48,7 @@ pub fn enter_root(machine: &str, hosts: &str) -> Result<()> {
 }
 
 /// `malha`, and `malha-cni` beside it.
-fn own_binaries() -> Result<Vec<PathBuf>> {
+fn own_binaries() -> Result<[PathBuf; 2]> {
     let malha = std::env::current_exe().context("cannot find this program's own file")?;
     let plugin = malha.with_file_name("malha-cni");
     anyhow::ensure!(
@@ -54,7 +56,7 @@ fn own_binaries() -> Result<Vec<PathBuf>> {
         "{} is missing; build it with: cargo build --release -p malha-plugin",
         plugin.display()
     );
-    Ok(vec![malha, plugin])
+    Ok([malha, plugin])
 }
 
 fn overlay(machine: &str) -> Result<PathBuf> {
@@ -71,17 +73,6 @@ fn overlay(machine: &str) -> Result<PathBuf> {
     );
     fresh("overlay", &root, &layers)?;
     Ok(root)
-}
-
-fn bind_file(file: &Path, directory: &Path) -> Result<()> {
-    let name = file.file_name().context("a program without a name")?;
-    let target = directory.join(if name == "malha-cni" {
-        name
-    } else {
-        "malha".as_ref()
-    });
-    fs::write(&target, "").with_context(|| format!("cannot create {}", target.display()))?;
-    bind(file, &target)
 }
 
 fn pivot(root: &Path) -> Result<()> {

@@ -17,7 +17,7 @@ use nix::{
         signal::{SigSet, Signal},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{Pid, sethostname},
+    unistd::{Pid, sethostname, setsid},
 };
 
 use crate::{cgroups, files, forward};
@@ -30,6 +30,7 @@ pub(crate) const READY: &str = "ready";
 /// # Errors
 /// When the port is in use or the namespace cannot be made.
 pub fn fabric(api_port: u16, api_server: SocketAddr) -> Result<()> {
+    leave_terminal()?;
     // The listener keeps the namespace it was made in: the host's.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, api_port)).with_context(|| {
         format!("cannot listen on 127.0.0.1:{api_port}; choose another --api-port")
@@ -71,6 +72,7 @@ pub fn machine(name: &str) -> Result<()> {
 /// When a mount is refused.
 pub fn init(name: &str) -> Result<()> {
     let hosts = std::io::read_to_string(std::io::stdin()).context("cannot read the hosts file")?;
+    leave_terminal()?;
     // Before the mounts hide the hierarchies behind the machine's own subtrees.
     cgroups::enter_leaf(name)?;
     sethostname(name).context("cannot set the host name")?;
@@ -84,6 +86,11 @@ pub fn init(name: &str) -> Result<()> {
             _ => reap(),
         }
     }
+}
+
+/// A holder outlives the command that started it, and what the user types at that.
+fn leave_terminal() -> Result<()> {
+    setsid().map(drop).context("cannot start a session")
 }
 
 /// Orphans of the machine become the init's children; somebody has to take note of their ends.
