@@ -119,11 +119,22 @@ impl Shared {
     }
 }
 
+/// The kernel takes no longer alias, in bytes; names of namespaces and pods are ASCII.
+const ALIAS_MAX: usize = 254;
+
 /// The node's end: up, and the way to the pod.
 pub fn host_side(endpoint: &Endpoint, index: u32) -> Batch {
-    let batch = Batch::new()
+    let mut batch = Batch::new()
         .set_address_generation(index, false)
         .set_up(index);
+    if let Some(pod) = &endpoint.pod {
+        // For people: `ip link` shows it.
+        let alias: String = format!("{}/{}", pod.namespace, pod.name)
+            .chars()
+            .take(ALIAS_MAX)
+            .collect();
+        batch = batch.set_alias(index, &alias);
+    }
     endpoint.addresses.iter().fold(batch, |batch, address| {
         batch
             .replace_route(&Route::through((*address).into(), index))

@@ -24,6 +24,14 @@ pub struct Reconciled {
     pub entries: usize,
     /// Attachments that lacked something and have it again.
     pub repaired: usize,
+    /// Attachments that something is wrong with still; the log says what.
+    pub failed: usize,
+}
+
+enum Outcome {
+    Whole,
+    Repaired,
+    Lost,
 }
 
 /// What the kernel has, read at one time.
@@ -45,14 +53,15 @@ impl Shared {
         let ready = self.ready();
         let seen = self.see()?;
         for slot in ready {
-            let link = seen.links.get(&slot.endpoint.host_link);
-            match link.filter(|link| slot.ifindex.is_none_or(|index| index == link.index)) {
-                None => {
-                    tracing::info!(key = %slot.endpoint.key, id = slot.endpoint.id, "giving back what a dead container held");
-                    self.unplug_if_same(&slot)?;
-                    done.lost += 1;
+            match self.reconcile_one(&slot, &seen) {
+                Ok(Outcome::Whole) => {}
+                Ok(Outcome::Repaired) => done.repaired += 1,
+                Ok(Outcome::Lost) => done.lost += 1,
+                // A container may be dying at this moment; none must keep the others from being looked after.
+                Err(error) => {
+                    tracing::warn!(key = %slot.endpoint.key, id = slot.endpoint.id, %error, "an attachment is not as it should be");
+                    done.failed += 1;
                 }
-                Some(link) => done.repaired += usize::from(self.repair(&slot, link, &seen)?),
             }
         }
         done.links = self.delete_strays(&seen)?;
@@ -84,6 +93,21 @@ impl Shared {
             .iter()
             .try_for_each(|slot| self.close(&slot.endpoint))?;
         Ok(doomed.len())
+    }
+
+    fn reconcile_one(&self, slot: &Slot, seen: &Seen) -> Result<Outcome> {
+        let link = seen.links.get(&slot.endpoint.host_link);
+        let Some(link) = link.filter(|link| slot.ifindex.is_none_or(|index| index == link.index))
+        else {
+            tracing::info!(key = %slot.endpoint.key, id = slot.endpoint.id, "giving back what a dead container held");
+            return self.unplug_if_same(slot).map(|()| Outcome::Lost);
+        };
+        let repaired = self.repair(slot, link, seen)?;
+        Ok(if repaired {
+            Outcome::Repaired
+        } else {
+            Outcome::Whole
+        })
     }
 
     /// Whether something was missing.

@@ -207,6 +207,7 @@ fn what_nobody_holds_is_given_back_and_what_is_missing_is_repaired() {
         links: 2,
         entries: 1,
         repaired: 1,
+        failed: 0,
     };
     assert_eq!(done, wanted);
     let left = managed.settled();

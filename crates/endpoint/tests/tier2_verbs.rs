@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use common::{FOUR, Holdings, Node, SIX, eventually, fail_at, new_netns, pings, sh, try_sh};
-use malha_endpoint::{Config, Error, GATEWAY_V4, GATEWAY_V6, Key, Step};
+use malha_endpoint::{AddRequest, Config, Error, GATEWAY_V4, GATEWAY_V6, Key, Pod, Step};
 use malha_kernel::Handle;
 
 fn ip(text: &str) -> IpAddr {
@@ -101,6 +101,38 @@ fn the_result_says_what_the_pod_has() {
     );
     assert_eq!(managed.manager.get(&endpoint.key), Some(endpoint.clone()));
     assert_eq!(managed.manager.list(), [endpoint]);
+}
+
+#[test]
+fn the_pods_name_is_for_people_and_comes_back() {
+    let node = Node::new();
+    let managed = node.open();
+    let netns = new_netns();
+    let pod = Pod {
+        namespace: "n".repeat(63),
+        name: "p".repeat(253),
+        uid: "6f5c".to_owned(),
+    };
+    let request = AddRequest {
+        key: Key::new("one", "eth0"),
+        netns: &netns,
+        sandbox: "/run/netns/one".to_owned(),
+        pod: Some(pod.clone()),
+    };
+    let endpoint = node
+        .netns
+        .run(|| managed.manager.add(&request))
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (endpoint.pod, endpoint.sandbox.as_str()),
+        (Some(pod), "/run/netns/one")
+    );
+    let shown = sh(&node.netns, &format!("ip link show {}", endpoint.host_link));
+    assert!(
+        shown.contains(&format!("alias {}/{}", "n".repeat(63), "p".repeat(190))),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -302,7 +302,7 @@ impl Batch {
         self.set(index, "rename link", LinkAttribute::IfName(name.to_owned()))
     }
 
-    /// Set a link's alias, which `ip link` shows; at most 255 bytes.
+    /// Set a link's alias, which `ip link` shows; at most 254 bytes.
     pub fn set_alias(self, index: u32, alias: &str) -> Self {
         self.set(
             index,
