@@ -11,6 +11,7 @@ mod node;
 mod reset;
 mod status;
 mod token;
+mod uninstall;
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -53,6 +54,8 @@ enum Command {
     Agent(Box<agent::Args>),
     /// What this node's network agent says of itself.
     Status(status::Args),
+    /// Remove what the network agent brought to this machine.
+    Uninstall(uninstall::Args),
     /// A whole cluster on this machine, to look at and to test with.
     Lab(lab::Args),
     /// Print a completion script for a shell.
@@ -78,6 +81,7 @@ impl Malha {
             Command::Node(args) => node::run(*args),
             Command::Agent(args) => agent::run(*args),
             Command::Status(args) => status::run(&args),
+            Command::Uninstall(args) => uninstall::run(&args),
             Command::Lab(args) => lab::run(args),
             Command::Completions(args) => completions::run(&args),
             Command::Detached(args) => detached::run(&args),
