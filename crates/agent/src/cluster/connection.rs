@@ -88,6 +88,9 @@ fn server(url: Uri) -> Result<Server> {
     };
     std::fs::metadata(&token).with_context(|| missing(&token))?;
     let mut config = kube::Config::new(url.clone());
+    // The file decides, and is read again as it changes. Without any list beside it, the client would look for the
+    // system's certificates first, and an image has none.
+    config.root_cert = Some(Vec::new());
     config.root_cert_file = Some(ca);
     config.auth_info = AuthInfo {
         token_file: Some(token.display().to_string()),
