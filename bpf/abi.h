@@ -3,7 +3,9 @@
 #pragma once
 #include <linux/types.h>
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
+
+#define PAIR_WORDS 1024
 
 #define ENDPOINT_OPEN 1
 
@@ -16,6 +18,7 @@
 #define HOOK_FROM_OVERLAY 3
 #define HOOK_TO_OVERLAY 4
 #define HOOK_FROM_UPLINK 5
+#define HOOK_TO_UPLINK 6
 
 #define REASON_NOT_IP 1 /* Neither IPv4 nor IPv6 (ARP, for example): the pod network is routed and needs none of it. */
 #define REASON_MALFORMED 2 /* The IP header is cut short or contradicts itself. */
@@ -93,6 +96,34 @@ struct malha_route {
 	struct malha_address via;
 };
 _Static_assert(sizeof(struct malha_route) == 24, "layout");
+
+/* A flow that the node's stack has a hand in, as seen from its local pod: both directions have the same key. */
+struct malha_flow_key {
+	/* The local pod's address. */
+	struct malha_address local;
+	/* The other end's address, as it is on the wire on this side of the stack's translation. */
+	struct malha_address remote;
+	/* The local pod's port, in host order. */
+	__u16 local_port;
+	/* The other end's port, in host order. */
+	__u16 remote_port;
+	/* IP protocol number. */
+	__u8 protocol;
+	/* Reserved, 0. */
+	__u8 reserved[3];
+};
+_Static_assert(sizeof(struct malha_flow_key) == 40, "layout");
+
+/* How it came to be known. Never changed: what is looked up often must not be written often. */
+struct malha_flow {
+	/* Nanoseconds of CLOCK_MONOTONIC when the stack was first seen to forward it. */
+	__u64 since;
+	/* HOOK_* constant: where. */
+	__u32 hook;
+	/* Reserved, 0. */
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct malha_flow) == 16, "layout");
 
 /* Packets and bytes; sums over the CPUs are the counter's value. */
 struct malha_counter {

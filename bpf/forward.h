@@ -6,13 +6,21 @@
  * big"): the stack's routes lead the same way and its limits are the same.
  */
 #pragma once
+#include "flows.h"
 #include "maps.h"
 #include "packet.h"
 #include "verdict.h"
 
+/*
+ * In tc_index: on its way through the egress hooks of overlay device and uplink, a packet that was redirected there has
+ * been dealt with, and one on the overlay device has its tunnel key.
+ */
+#define REDIRECTED 0x6d6c
+
 /* Give the packet to the node's own stack, whichever MAC address it was sent to. */
 INLINE int to_stack(struct __sk_buff *skb)
 {
+	skb->tc_index = 0; /* A pod could have set it. */
 	if (unlikely(skb->pkt_type != PACKET_HOST))
 		bpf_skb_change_type(skb, PACKET_HOST);
 	return PASS;
@@ -101,9 +109,6 @@ INLINE int set_tunnel(struct __sk_buff *skb, const struct malha_route *route, __
 	return bpf_skb_set_tunnel_key(skb, &key, TUNNEL_KEY_SIZE, BPF_F_TUNINFO_IPV6);
 }
 
-/* Marks a packet that already has its tunnel key on its way through the VXLAN device's egress hook. */
-#define HAS_TUNNEL 0x6d6c
-
 INLINE int to_overlay_device(struct __sk_buff *skb, struct packet *p, const struct malha_route *route, __u32 endpoint)
 {
 	__u32 zero = 0;
@@ -119,7 +124,7 @@ INLINE int to_overlay_device(struct __sk_buff *skb, struct packet *p, const stru
 	reason = rewrite(skb, p, 0);
 	if (reason)
 		return drop(skb, p, reason, HOOK_FROM_POD, endpoint);
-	skb->tc_index = HAS_TUNNEL;
+	skb->tc_index = REDIRECTED;
 	return bpf_redirect(node->vxlan_ifindex, 0);
 }
 
@@ -145,5 +150,6 @@ INLINE int to_gateway(struct __sk_buff *skb, struct packet *p, const struct malh
 	reason = rewrite(skb, p, 0);
 	if (reason)
 		return drop(skb, p, reason, HOOK_FROM_POD, endpoint);
+	skb->tc_index = REDIRECTED;
 	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }

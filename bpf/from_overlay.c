@@ -44,7 +44,8 @@ int from_overlay(struct __sk_buff *skb)
 		return drop(skb, &p, REASON_SPOOFED_OVERLAY, HOOK_FROM_OVERLAY, 0);
 	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);
 	if (receiver)
-		return to_endpoint(skb, &p, receiver, HOOK_FROM_OVERLAY);
+		return is_for_stack(skb, &p, RECEIVER) ? to_stack(skb) :
+							 to_endpoint(skb, &p, receiver, HOOK_FROM_OVERLAY);
 	route = bpf_map_lookup_elem(&routes, &p.destination);
 	if (route && route->kind == ROUTE_LOCAL)
 		return to_stack(skb);

@@ -37,17 +37,15 @@ int from_pod(struct __sk_buff *skb)
 		return drop(skb, &p, reason, HOOK_FROM_POD, sender ? sender->id : 0);
 	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);
 	if (receiver)
-		return to_endpoint(skb, &p, receiver, HOOK_FROM_POD);
+		return is_for_stack(skb, &p, SENDER) ? to_stack(skb) : to_endpoint(skb, &p, receiver, HOOK_FROM_POD);
 	route = bpf_map_lookup_elem(&routes, &p.destination);
-	if (!route)
-		return to_stack(skb); /* The world outside: the stack routes and masquerades. */
-	switch (route->kind) {
-	case ROUTE_OVERLAY:
-		return to_overlay_device(skb, &p, route, sender->id);
-	case ROUTE_DIRECT:
-		return to_gateway(skb, &p, route, sender->id);
-	case ROUTE_LOCAL:
+	/* The world outside, services among it: the stack translates, routes and masquerades. */
+	if (!route || route->kind == ROUTE_LOCAL)
 		return to_stack(skb);
-	}
-	return drop(skb, &p, REASON_NO_ROUTE, HOOK_FROM_POD, sender->id);
+	if (route->kind != ROUTE_OVERLAY && route->kind != ROUTE_DIRECT)
+		return drop(skb, &p, REASON_NO_ROUTE, HOOK_FROM_POD, sender->id);
+	if (is_for_stack(skb, &p, SENDER))
+		return to_stack(skb);
+	return route->kind == ROUTE_OVERLAY ? to_overlay_device(skb, &p, route, sender->id) :
+					      to_gateway(skb, &p, route, sender->id);
 }

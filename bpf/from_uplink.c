@@ -24,6 +24,7 @@ int from_uplink(struct __sk_buff *skb)
 	struct packet p;
 	const struct malha_endpoint *receiver;
 
+	skb->tc_index = 0; /* Between network namespaces it would be what another node's hooks left. */
 	if (skb->pkt_type != PACKET_HOST || parse(skb, &p))
 		return PASS;
 	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);
@@ -31,5 +32,5 @@ int from_uplink(struct __sk_buff *skb)
 		return PASS;
 	if (!may_come(&p))
 		return drop(skb, &p, REASON_SPOOFED_UPLINK, HOOK_FROM_UPLINK, receiver->id);
-	return to_endpoint(skb, &p, receiver, HOOK_FROM_UPLINK);
+	return is_for_stack(skb, &p, RECEIVER) ? to_stack(skb) : to_endpoint(skb, &p, receiver, HOOK_FROM_UPLINK);
 }

@@ -23,6 +23,7 @@
 
 #define HELPER(ret, name, ...) static ret (*bpf_##name)(__VA_ARGS__) = (void *)BPF_FUNC_##name
 HELPER(void *, map_lookup_elem, void *map, const void *key);
+HELPER(long, map_update_elem, void *map, const void *key, const void *value, __u64 flags);
 HELPER(__u64, ktime_get_ns, void);
 HELPER(long, skb_pull_data, struct __sk_buff *skb, __u32 length);
 HELPER(long, skb_load_bytes, const void *skb, __u32 offset, void *to, __u32 length);

@@ -5,5 +5,6 @@
 #include "from_uplink.c"
 #include "to_overlay.c"
 #include "to_pod.c"
+#include "to_uplink.c"
 
 char _license[] SEC("license") = "Dual BSD/GPL";

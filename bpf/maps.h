@@ -51,3 +51,28 @@ struct {
 	__type(key, __u32);
 	__type(value, struct malha_counter);
 } lost SEC(".maps");
+
+/*
+ * Flows that the stack has a hand in, see flows.h. The kernel makes room for a new one by forgetting one that has not
+ * been looked up for long.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct malha_flow_key);
+	__type(value, struct malha_flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct malha_flow_key);
+	__type(value, struct malha_flow);
+} datagrams SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PAIR_WORDS);
+	__type(key, __u32);
+	__type(value, __u64);
+} pairs SEC(".maps");

@@ -4,6 +4,7 @@
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 
@@ -18,7 +19,8 @@ struct packet {
 	__u8 version; /* 4 or 6; 0: not IP. */
 	__u8 protocol;
 	__u8 ttl; /* Hops left. */
-	__u8 fragment; /* A later fragment: no ports at l4. */
+	__u8 fragment; /* Part of a larger packet. */
+	__u8 headless; /* A later part: no ports at l4. */
 };
 
 INLINE void map_four(struct malha_prefix *to, __u32 address)
@@ -63,6 +65,25 @@ INLINE int is_multicast(const struct malha_address *a)
 	return (a->words[0] & net32(0xff000000)) == net32(0xff000000);
 }
 
+/* Look behind an IPv6 fragment header. Other extension headers are not worth a loop: such packets show no ports. */
+INLINE int parse_fragment(struct __sk_buff *skb, struct packet *p)
+{
+	struct {
+		__u8 next;
+		__u8 reserved;
+		__u16 offset;
+		__u32 id;
+	} header;
+
+	if (bpf_skb_load_bytes(skb, p->l4, &header, sizeof(header)))
+		return REASON_MALFORMED;
+	p->protocol = header.next;
+	p->l4 += sizeof(header);
+	p->fragment = 1;
+	p->headless = (header.offset & net16(0xfff8)) != 0;
+	return 0;
+}
+
 /* Read the headers. 0, or the reason why the packet is none that is routed. */
 INLINE int parse(struct __sk_buff *skb, struct packet *p)
 {
@@ -91,7 +112,8 @@ INLINE int parse(struct __sk_buff *skb, struct packet *p)
 		p->l4 = ETH_HLEN + four->ihl * 4;
 		p->protocol = four->protocol;
 		p->ttl = four->ttl;
-		p->fragment = (four->frag_off & net16(0x1fff)) != 0;
+		p->fragment = (four->frag_off & net16(0x3fff)) != 0;
+		p->headless = (four->frag_off & net16(0x1fff)) != 0;
 		return 0;
 	}
 
@@ -105,7 +127,7 @@ INLINE int parse(struct __sk_buff *skb, struct packet *p)
 	p->l4 = ETH_HLEN + sizeof(*six);
 	p->protocol = six->nexthdr;
 	p->ttl = six->hop_limit;
-	return 0;
+	return unlikely(p->protocol == IPPROTO_FRAGMENT) ? parse_fragment(skb, p) : 0;
 }
 
 /* As parse(), and only what the pod network carries: unicast beyond the link. */

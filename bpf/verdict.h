@@ -23,7 +23,6 @@ INLINE void count(void *counters, __u32 index, __u32 bytes)
 	}
 }
 
-
 OUTLINED int drop(struct __sk_buff *skb, const struct packet *p, __u32 reason, __u32 hook, __u32 endpoint)
 {
 	struct malha_drop_event *event;
@@ -32,7 +31,7 @@ OUTLINED int drop(struct __sk_buff *skb, const struct packet *p, __u32 reason, _
 	count(&drops, reason, skb->len);
 	if (reason >= 64 || !(REASON_EVENTS & (1ULL << reason)))
 		return DROP;
-	if (p->version && !p->fragment && (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP))
+	if (p->version && !p->headless && (p->protocol == IPPROTO_TCP || p->protocol == IPPROTO_UDP))
 		bpf_skb_load_bytes(skb, p->l4, ports, sizeof(ports));
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {

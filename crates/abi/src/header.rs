@@ -2,7 +2,8 @@
 use core::fmt::{Result, Write};
 
 use crate::{
-    ABI_VERSION, Field, REASONS, STRUCTS, Struct, endpoint_flags, hook, reason_slots, route_kind,
+    ABI_VERSION, Field, PAIR_WORDS, REASONS, STRUCTS, Struct, endpoint_flags, hook, reason_slots,
+    route_kind,
 };
 
 /// Write the whole header.
@@ -16,6 +17,7 @@ pub fn render(out: &mut impl Write) -> Result {
          #pragma once\n#include <linux/types.h>\n\n",
     )?;
     writeln!(out, "#define ABI_VERSION {ABI_VERSION}\n")?;
+    writeln!(out, "#define PAIR_WORDS {PAIR_WORDS}\n")?;
     constants(out)?;
     out.write_str(
         "\n/* An IP address in network order; IPv4 mapped into ::ffff:0:0/96. */\n\
@@ -36,6 +38,7 @@ fn constants(out: &mut impl Write) -> Result {
         ("HOOK_FROM_OVERLAY", hook::FROM_OVERLAY),
         ("HOOK_TO_OVERLAY", hook::TO_OVERLAY),
         ("HOOK_FROM_UPLINK", hook::FROM_UPLINK),
+        ("HOOK_TO_UPLINK", hook::TO_UPLINK),
     ] {
         writeln!(out, "#define {name} {value}")?;
     }

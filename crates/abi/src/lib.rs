@@ -19,12 +19,19 @@ pub use address::Address;
 pub use layout::{Field, Layout, Struct};
 pub use reason::{REASONS, Reason, reason_slots};
 pub use types::{
-    ConfigValue, Counter, DropEvent, EndpointValue, PrefixKey, RouteValue, STRUCTS, endpoint_flags,
-    hook, route_kind,
+    ConfigValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue, PrefixKey, RouteValue,
+    STRUCTS, endpoint_flags, hook, route_kind,
 };
 
-/// Version of the map layouts, written into the config map; programs and agent must agree on it.
-pub const ABI_VERSION: u32 = 1;
+/// Version of the map layouts, written into the config map; programs and agent must agree on it. Version 2 has the maps
+/// of flows besides those of version 1.
+pub const ABI_VERSION: u32 = 2;
+
+/// The oldest version whose maps this one takes over as they are: it has more maps, and changed none.
+pub const ABI_COMPATIBLE_SINCE: u32 = 1;
+
+/// Entries of the filter of pairs: 65536 bits, found by 16 bits of a hash.
+pub const PAIR_WORDS: u32 = 1024;
 
 /// Names of the maps, as they are called in the object file and under the pin directory.
 pub mod map {
@@ -40,6 +47,15 @@ pub mod map {
     pub const EVENTS: &str = "events";
     /// Per CPU, one [`crate::Counter`]: events that found the ring buffer full.
     pub const LOST: &str = "lost";
+    /// [`crate::FlowKey`] to [`crate::FlowValue`], least recently used: flows of TCP and SCTP that the node's stack has a
+    /// hand in.
+    pub const FLOWS: &str = "flows";
+    /// The same for UDP, whose flows come and go too fast to share a map with connections.
+    pub const DATAGRAMS: &str = "datagrams";
+    /// One bit for each pair of addresses (by a hash) that ever had such a flow, 64 in an entry.
+    pub const PAIRS: &str = "pairs";
     /// All of them.
-    pub const ALL: [&str; 6] = [CONFIG, ENDPOINTS, ROUTES, DROPS, EVENTS, LOST];
+    pub const ALL: [&str; 9] = [
+        CONFIG, ENDPOINTS, ROUTES, DROPS, EVENTS, LOST, FLOWS, DATAGRAMS, PAIRS,
+    ];
 }

@@ -53,6 +53,32 @@ layout! {
         via: Address,
     }
 
+    /// A flow that the node's stack has a hand in, as seen from its local pod: both directions have the same key.
+    struct FlowKey = "malha_flow_key" {
+        /// The local pod's address.
+        local: Address,
+        /// The other end's address, as it is on the wire on this side of the stack's translation.
+        remote: Address,
+        /// The local pod's port, in host order.
+        local_port: u16,
+        /// The other end's port, in host order.
+        remote_port: u16,
+        /// IP protocol number.
+        protocol: u8,
+        /// Reserved, 0.
+        reserved: [u8; 3],
+    }
+
+    /// How it came to be known. Never changed: what is looked up often must not be written often.
+    struct FlowValue = "malha_flow" {
+        /// Nanoseconds of CLOCK_MONOTONIC when the stack was first seen to forward it.
+        since: u64,
+        /// HOOK_* constant: where.
+        hook: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+
     /// Packets and bytes; sums over the CPUs are the counter's value.
     struct Counter = "malha_counter" {
         /// Packets.
@@ -120,4 +146,6 @@ pub mod hook {
     pub const TO_OVERLAY: u32 = 4;
     /// Ingress of the node's uplink.
     pub const FROM_UPLINK: u32 = 5;
+    /// Egress of the node's uplink.
+    pub const TO_UPLINK: u32 = 6;
 }

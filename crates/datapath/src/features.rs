@@ -31,9 +31,10 @@ const HELPERS: [(Helper, &str, &str); 4] = [
 ];
 
 /// Map types, likewise.
-const MAPS: [(MapType, &str, &str); 2] = [
+const MAPS: [(MapType, &str, &str); 3] = [
     (MapType::RingBuf, "BPF ring buffers", "5.8"),
     (MapType::LpmTrie, "BPF longest-prefix-match tries", "4.11"),
+    (MapType::LruHash, "BPF least-recently-used hashes", "4.10"),
 ];
 
 /// The first feature that the kernel says it lacks; None if it has them all.

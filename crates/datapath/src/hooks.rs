@@ -23,16 +23,19 @@ pub enum Hook {
     ToOverlay,
     /// Ingress of the uplink.
     FromUplink,
+    /// Egress of the uplink.
+    ToUplink,
 }
 
 impl Hook {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::FromPod,
         Self::ToPod,
         Self::FromOverlay,
         Self::ToOverlay,
         Self::FromUplink,
+        Self::ToUplink,
     ];
 
     /// Name of the program, of its pin, and in messages.
@@ -44,6 +47,7 @@ impl Hook {
             Self::FromOverlay => "from_overlay",
             Self::ToOverlay => "to_overlay",
             Self::FromUplink => "from_uplink",
+            Self::ToUplink => "to_uplink",
         }
     }
 
@@ -56,6 +60,7 @@ impl Hook {
             Self::FromOverlay => hook::FROM_OVERLAY,
             Self::ToOverlay => hook::TO_OVERLAY,
             Self::FromUplink => hook::FROM_UPLINK,
+            Self::ToUplink => hook::TO_UPLINK,
         }
     }
 
@@ -70,7 +75,7 @@ impl Hook {
     pub const fn direction(self) -> Direction {
         match self {
             Self::FromPod | Self::FromOverlay | Self::FromUplink => Direction::Ingress,
-            Self::ToPod | Self::ToOverlay => Direction::Egress,
+            Self::ToPod | Self::ToOverlay | Self::ToUplink => Direction::Egress,
         }
     }
 }

@@ -24,6 +24,7 @@ mod drops;
 mod endpoints;
 mod error;
 mod features;
+mod flows;
 mod hooks;
 mod map;
 mod object;
@@ -35,12 +36,13 @@ mod tc;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use malha_abi::{ABI_VERSION, ConfigValue, map as name};
+use malha_abi::{ABI_COMPATIBLE_SINCE, ABI_VERSION, ConfigValue, map as name};
 use nix::fcntl::{Flock, FlockArg};
 
 pub use drops::{DropCount, Events, PacketDrop, event_clock};
 pub use endpoints::{Endpoint, Endpoints, Mac};
 pub use error::{Error, Result};
+pub use flows::Flow;
 pub use hooks::{Direction, Hook};
 pub use malha_abi::Reason;
 pub use routes::{NextHop, Routes};
@@ -52,6 +54,9 @@ use pins::Pins;
 /// Where the pins are unless the configuration says otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/malha";
 
+/// The egress hook first: what the stack sends is to be known before the answer comes.
+const UPLINK_HOOKS: [Hook; 2] = [Hook::ToUplink, Hook::FromUplink];
+
 /// How to open the datapath.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -61,6 +66,10 @@ pub struct Config {
     pub max_endpoints: u32,
     /// Prefixes at most. Fixed when the maps are first made.
     pub max_routes: u32,
+    /// Flows at most that the node's stack has a hand in (services that it translates, host ports), once for UDP and once
+    /// for everything else: some 110 bytes of kernel memory each, twice, or 7 MiB for the usual 32768. The kernel forgets
+    /// those that were not used for the longest time. Fixed when the maps are first made.
+    pub max_flows: u32,
     /// Bytes of the ring buffer of drop events, rounded up to a power of two. Fixed when the maps are first made.
     pub event_bytes: u32,
     /// How uplink and overlay device are attached.
@@ -73,6 +82,7 @@ impl Default for Config {
             pins: PathBuf::from(DEFAULT_PINS),
             max_endpoints: 4096,
             max_routes: 16384,
+            max_flows: 32768,
             event_bytes: 256 * 1024,
             attach: AttachMode::Auto,
         }
@@ -111,6 +121,7 @@ pub struct Datapath {
     config: Map<u32, ConfigValue>,
     endpoints: Endpoints,
     routes: Routes,
+    flows: flows::Flows,
     drops: drops::Counters,
 }
 
@@ -159,17 +170,17 @@ impl Datapath {
             config: Map::open(&maps, name::CONFIG, 1)?,
             endpoints: Endpoints::open(&maps)?,
             routes: Routes::open(&maps)?,
+            flows: flows::Flows::open(&maps)?,
             drops: drops::Counters::open(&maps)?,
             pins,
         };
-        if datapath.config.get(&0)?.unwrap_or_default().abi_version != ABI_VERSION {
-            datapath.config.set(
-                &0,
-                &ConfigValue {
-                    abi_version: ABI_VERSION,
-                    ..ConfigValue::default()
-                },
-            )?;
+        let found = datapath.config.get(&0)?.unwrap_or_default();
+        if found.abi_version != ABI_VERSION {
+            let value = ConfigValue {
+                abi_version: ABI_VERSION,
+                ..found
+            };
+            datapath.config.set(&0, &value)?;
         }
         Ok(datapath)
     }
@@ -225,7 +236,7 @@ impl Datapath {
     /// # Errors
     /// [`Error::Attach`], [`Error::NoInterface`].
     pub fn attach_uplink(&self, name: &str) -> Result<()> {
-        self.attach_device(name, &[Hook::FromUplink])
+        self.attach_device(name, &UPLINK_HOOKS)
     }
 
     /// Detach from an uplink. Not attached is fine.
@@ -233,7 +244,7 @@ impl Datapath {
     /// # Errors
     /// [`Error::Attach`], [`Error::NoInterface`].
     pub fn detach_uplink(&self, name: &str) -> Result<()> {
-        attach::detach(&self.pins, index_of(name)?, &[Hook::FromUplink])
+        attach::detach(&self.pins, index_of(name)?, &UPLINK_HOOKS)
     }
 
     /// Attach to the collect-metadata VXLAN device. Again is fine.
@@ -266,6 +277,14 @@ impl Datapath {
     #[must_use]
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// The flows that the node's stack has, or had lately, a hand in: those whose packets do not take the short way.
+    ///
+    /// # Errors
+    /// [`Error::Map`].
+    pub fn flows(&self) -> Result<Vec<Flow>> {
+        self.flows.list()
     }
 
     /// Dropped packets by reason, since the maps were made; every reason is there.
@@ -350,7 +369,7 @@ fn lock(root: &Path) -> Result<Flock<std::fs::File>> {
         .map_err(|(_, errno)| pins::pin_error("lock", root, errno.into()))
 }
 
-/// Pinned maps are either of our version or not made yet.
+/// Pinned maps are either of a version that we can take over or not made yet.
 fn check_version(pins: &Pins) -> Result<()> {
     if !pins.maps().join(name::CONFIG).exists() {
         return Ok(());
@@ -360,7 +379,7 @@ fn check_version(pins: &Pins) -> Result<()> {
         .unwrap_or_default()
         .abi_version;
     // Version 0: made, and not yet written when its maker was killed.
-    if found == ABI_VERSION || found == 0 {
+    if found == 0 || (ABI_COMPATIBLE_SINCE..=ABI_VERSION).contains(&found) {
         return Ok(());
     }
     Err(Error::Layout {

@@ -4,7 +4,10 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
-use malha_abi::{Address, ConfigValue, Counter, DropEvent, EndpointValue, PrefixKey, RouteValue};
+use malha_abi::{
+    Address, ConfigValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue, PrefixKey,
+    RouteValue,
+};
 
 use crate::error::{Error, Result};
 use crate::sys::{self, RawMap};
@@ -28,6 +31,8 @@ plain!(
     Counter,
     DropEvent,
     EndpointValue,
+    FlowKey,
+    FlowValue,
     PrefixKey,
     RouteValue
 );

@@ -18,7 +18,7 @@ use crate::sys;
 /// The object that the build script compiled.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/malha.o"));
 
-/// The five programs.
+/// The programs.
 #[derive(Debug)]
 pub struct Programs {
     by_hook: BTreeMap<Hook, OwnedFd>,
@@ -46,6 +46,8 @@ impl Programs {
         loader
             .map_max_entries(map::ENDPOINTS, config.max_endpoints)
             .map_max_entries(map::ROUTES, config.max_routes)
+            .map_max_entries(map::FLOWS, config.max_flows)
+            .map_max_entries(map::DATAGRAMS, config.max_flows)
             .map_max_entries(
                 map::EVENTS,
                 config.event_bytes.next_power_of_two().max(4096),
