@@ -15,7 +15,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::table;
+use crate::table::{self, Columns};
 
 /// Tables need asking for.
 const AS_TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     /// What `kubectl get` prints for a path.
-    pub async fn table(&self, path: &str, wide: bool) -> Result<String> {
+    pub async fn table(&self, path: &str, show: Columns) -> Result<String> {
         let request = http::Request::get(path)
             .header(http::header::ACCEPT, AS_TABLE)
             .body(Vec::new())
@@ -51,7 +51,7 @@ impl Cluster {
             .request(request)
             .await
             .with_context(|| format!("cannot get {path}"))?;
-        Ok(table::render(&answer, wide))
+        Ok(table::render(&answer, show))
     }
 
     /// Deletes the object at a path; absent is fine.

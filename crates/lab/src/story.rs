@@ -16,8 +16,13 @@ use crate::{
     pods,
     progress::Step,
     state::{State, kubeconfig},
+    table::Columns,
 };
 
+const WIDE: Columns = Columns {
+    wide: true,
+    namespace: false,
+};
 /// How long nodes and pods may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -62,7 +67,13 @@ async fn play(options: &Options, state: &mut State) -> Result<()> {
     let join = control_plane(options, state)?;
     join_nodes(state, &join)?;
     let cluster = Cluster::open(&kubeconfig()).await?;
-    show(&cluster, "kubectl get nodes", "/api/v1/nodes", false).await?;
+    show(
+        &cluster,
+        "kubectl get nodes",
+        "/api/v1/nodes",
+        Columns::default(),
+    )
+    .await?;
     if options.without_network {
         return Ok(());
     }
@@ -71,7 +82,7 @@ async fn play(options: &Options, state: &mut State) -> Result<()> {
         "  From built programs to Ready: {:.1} s",
         begun.elapsed().as_secs_f64()
     );
-    show(&cluster, "kubectl get nodes -o wide", "/api/v1/nodes", true).await?;
+    show(&cluster, "kubectl get nodes -o wide", "/api/v1/nodes", WIDE).await?;
     test_pods(state, &cluster).await
 }
 
@@ -178,9 +189,10 @@ fn join_node(node: &Machine, join: &[String]) -> Result<()> {
 
 async fn network(options: &Options, state: &State, cluster: &Cluster) -> Result<()> {
     let step = Step::begin("kubectl apply -f deploy/malha.yaml");
-    let manifest = options
-        .manifest
-        .replace("MALHA_ROUTING: \"auto\"", &format!("MALHA_ROUTING: \"{}\"", options.routing));
+    let manifest = options.manifest.replace(
+        "MALHA_ROUTING: \"auto\"",
+        &format!("MALHA_ROUTING: \"{}\"", options.routing),
+    );
     let names = cluster.apply(&manifest).await?;
     step.done(&names.join(", "));
     let step = Step::begin("Waiting for the nodes to be Ready");
@@ -201,7 +213,16 @@ async fn test_pods(state: &State, cluster: &Cluster) -> Result<()> {
     }
     let pods = cluster.pods_ready(pods::LABEL, count, PATIENCE).await?;
     step.done("");
-    show(cluster, "kubectl get pods -A -o wide", "/api/v1/pods", true).await?;
+    show(
+        cluster,
+        "kubectl get pods -A -o wide",
+        "/api/v1/pods",
+        Columns {
+            namespace: true,
+            ..WIDE
+        },
+    )
+    .await?;
     let step = Step::begin("Every pod knocks at every pod");
     let of = state.clone();
     let matrix = tokio::task::spawn_blocking(move || Matrix::measure(&of, &pods)).await??;
@@ -214,8 +235,8 @@ async fn test_pods(state: &State, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn show(cluster: &Cluster, command: &str, path: &str, wide: bool) -> Result<()> {
-    let table = cluster.table(path, wide).await?;
+async fn show(cluster: &Cluster, command: &str, path: &str, columns: Columns) -> Result<()> {
+    let table = cluster.table(path, columns).await?;
     println!("\n  $ {command}\n{}", indent(&table));
     Ok(())
 }

@@ -2,22 +2,33 @@
 
 use serde_json::Value;
 
-/// The rows' cells under their columns' names; `wide` adds the columns of lower priority.
-pub fn render(table: &Value, wide: bool) -> String {
+/// Which columns to show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Those of lower priority, too (`-o wide`).
+    pub wide: bool,
+    /// The namespace before all others (`-A`).
+    pub namespace: bool,
+}
+
+/// The rows' cells under their columns' names.
+pub fn render(table: &Value, show: Columns) -> String {
     let columns: Vec<(usize, &Value)> = list(table, "columnDefinitions")
         .iter()
         .enumerate()
-        .filter(|(_, column)| wide || column["priority"].as_i64().unwrap_or(0) == 0)
+        .filter(|(_, column)| show.wide || column["priority"].as_i64().unwrap_or(0) == 0)
         .collect();
-    let heads = columns
+    let first = |text: &str| show.namespace.then(|| text.to_owned());
+    let names = columns
         .iter()
-        .map(|(_, column)| column["name"].as_str().unwrap_or("").to_uppercase())
-        .collect();
+        .map(|(_, column)| column["name"].as_str().unwrap_or("").to_uppercase());
+    let heads = first("NAMESPACE").into_iter().chain(names).collect();
     let row = |row: &Value| {
-        columns
-            .iter()
-            .map(|(i, _)| cell(&row["cells"][*i]))
-            .collect()
+        let namespace = row["object"]["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or("");
+        let cells = columns.iter().map(|(i, _)| cell(&row["cells"][*i]));
+        first(namespace).into_iter().chain(cells).collect()
     };
     let rows = list(table, "rows").iter().map(row);
     align(std::iter::once(heads).chain(rows).collect())
@@ -64,18 +75,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_wide_ones_need_asking() {
+    fn columns_line_up_and_some_need_asking() {
         let table = json!({
             "columnDefinitions": [{"name": "Name"}, {"name": "Restarts"}, {"name": "IP", "priority": 1}],
-            "rows": [{"cells": ["a", 0, "10.0.0.1"]}, {"cells": ["longer", 12, null]}],
+            "rows": [
+                {"cells": ["a", 0, "10.0.0.1"], "object": {"metadata": {"namespace": "x"}}},
+                {"cells": ["longer", 12, null], "object": {"metadata": {"namespace": "yy"}}},
+            ],
         });
         assert_eq!(
-            render(&table, false),
+            render(&table, Columns::default()),
             "NAME     RESTARTS\na        0\nlonger   12\n"
         );
+        let all = Columns {
+            wide: true,
+            namespace: true,
+        };
         assert_eq!(
-            render(&table, true),
-            "NAME     RESTARTS   IP\na        0          10.0.0.1\nlonger   12\n"
+            render(&table, all),
+            "NAMESPACE   NAME     RESTARTS   IP\nx           a        0          10.0.0.1\nyy          longer   12\n"
         );
     }
 }

@@ -18,10 +18,8 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
-    net::sockopt::socket_peercred,
-};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 use super::{
     deferred,
@@ -167,9 +165,11 @@ impl Drop for Server {
 fn answer(stream: &UnixStream, handle: &impl Fn(Request) -> Answer) -> Result<(), WireError> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let peer = socket_peercred(stream).map_err(io::Error::from)?;
-    if !peer.uid.is_root() {
-        return Err(WireError::Forbidden(peer.uid.as_raw()));
+    // The plugin's pid is 0 here: it lives in the machine's pid namespace, the agent in its pod's. (rustix takes that
+    // for impossible, and its answer for an error.)
+    let peer = getsockopt(stream, PeerCredentials).map_err(io::Error::from)?;
+    if peer.uid() != 0 {
+        return Err(WireError::Forbidden(peer.uid()));
     }
     match read_request(stream) {
         Ok(request) => write_reply(stream, &handle(request)),
