@@ -49,12 +49,17 @@ impl Controller for PodCollector {
     const NAME: &'static str = "pod-collector";
 
     fn inputs(&self) -> Vec<Input> {
-        vec![self.pods.lifecycle(), self.nodes.lifecycle()]
+        vec![self.pods.input(), self.nodes.lifecycle()]
     }
 
     fn decide(&mut self, now: Timestamp) -> Plan<Removal> {
-        let exists = |name: &str| self.nodes.get("", name).is_some();
-        self.missing.collect(&self.pods.list(), exists, now)
+        let nodes = self.nodes.list();
+        let nodes: HashSet<&str> = nodes
+            .iter()
+            .map(|node| pods::name(&node.metadata))
+            .collect();
+        self.missing
+            .collect(&self.pods.list(), |name| nodes.contains(name), now)
     }
 }
 

@@ -80,7 +80,7 @@ impl Controller for DaemonSets {
         let revisions = self.revisions.list();
         for set in living {
             let Some(spec) = &set.spec else { continue };
-            plan.extend(adopt(set, spec, &pods));
+            plan.extend(claim(set, spec, &pods));
             let view = View::new(set, spec, &nodes, &pods, now);
             view.manage(&mut self.failures, &mut plan);
             plan.extend(history::keep(&view, &revisions));
@@ -110,7 +110,7 @@ impl<'a> View<'a> {
         now: Timestamp,
     ) -> Self {
         let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
-        for pod in pods.iter().filter(|pod| belongs(set, pod)) {
+        for pod in pods.iter().filter(|pod| owns(set, pod) && fits(spec, pod)) {
             if let Some(node) = placement::target(pod) {
                 by_node.entry(node).or_default().push(pod);
             }
@@ -217,26 +217,35 @@ impl<'a> View<'a> {
     }
 }
 
-fn belongs(set: &DaemonSet, pod: &Pod) -> bool {
+fn owns(set: &DaemonSet, pod: &Pod) -> bool {
     pods::namespace(&pod.metadata) == pods::namespace(&set.metadata)
         && pods::controller_of(&pod.metadata)
             .is_some_and(|owner| owner.uid == pods::uid(&set.metadata))
 }
 
-/// Pods without a master that the selector matches become the set's: those that an orphaning deletion left behind.
-fn adopt(set: &DaemonSet, spec: &DaemonSetSpec, pods: &[Arc<Pod>]) -> Vec<Write> {
-    let ours = pods.iter().filter(|pod| {
+fn fits(spec: &DaemonSetSpec, pod: &Pod) -> bool {
+    matching::selects(&spec.selector, pod.metadata.labels.as_ref())
+}
+
+/// Pods without a master that the selector matches become the set's, such as an orphaning deletion leaves behind; pods
+/// that it does not match any more are let go, so that somebody can look into them.
+fn claim(set: &DaemonSet, spec: &DaemonSetSpec, pods: &[Arc<Pod>]) -> Vec<Write> {
+    let here = pods.iter().filter(|pod| {
         pods::namespace(&pod.metadata) == pods::namespace(&set.metadata)
-            && pods::controller_of(&pod.metadata).is_none()
             && !pods::is_terminating(&pod.metadata)
-            && !pods::is_finished(pod)
-            && matching::selects(&spec.selector, pod.metadata.labels.as_ref())
     });
-    ours.map(|pod| {
+    here.filter_map(|pod| {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
-        owners.push(owner(set));
+        let master = pods::controller_of(&pod.metadata);
+        match (master.is_some(), fits(spec, pod)) {
+            (false, true) if !pods::is_finished(pod) => owners.push(owner(set)),
+            (true, false) if owns(set, pod) => {
+                owners.retain(|owner| owner.uid != pods::uid(&set.metadata));
+            }
+            _ => return None,
+        }
         let patch = versioned(&**pod, json!({"metadata": {"ownerReferences": owners}}));
-        Write::patch(Target::of(&**pod), patch)
+        Some(Write::patch(Target::of(&**pod), patch))
     })
     .collect()
 }

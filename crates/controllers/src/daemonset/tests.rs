@@ -337,15 +337,19 @@ fn templates_become_revisions() {
 }
 
 #[test]
-fn orphans_are_adopted() {
+fn orphans_are_adopted_and_strangers_let_go() {
     let set = set(json!({}), json!({}));
-    let pods = pods(&set, &["a w1 orphan", "b w2", "c w3 orphan going"]);
-    let writes = adopt(&set, set.spec.as_ref().unwrap(), &pods);
-    assert_eq!(writes.len(), 1);
-    let text = writes[0].to_string();
-    assert!(
-        text.starts_with("PATCH /api/v1/namespaces/kube-system/pods/a "),
-        "{text}"
+    let mut pods = pods(&set, &["a w1 orphan", "b w2", "c w3 orphan going", "d w4"]);
+    Arc::make_mut(&mut pods[3]).metadata.labels = None;
+    let writes = claim(&set, set.spec.as_ref().unwrap(), &pods);
+    let texts: Vec<String> = writes.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].starts_with("PATCH /api/v1/namespaces/kube-system/pods/a "));
+    assert!(texts[0].contains(r#""uid":"set""#), "{}", texts[0]);
+    assert_eq!(
+        texts[1],
+        r#"PATCH /api/v1/namespaces/kube-system/pods/d {"metadata":{"ownerReferences":[],"resourceVersion":"1"}}"#
     );
-    assert!(text.contains(r#""uid":"set""#));
+    // The node of the one that is let go gets another.
+    assert_eq!(managed(&set, &nodes(&["w4"]), &pods[3..]), "+w4");
 }

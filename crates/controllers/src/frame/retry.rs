@@ -13,7 +13,10 @@ pub(crate) enum ActError {
     /// Something else has to happen first; nothing is wrong.
     #[error("{0}")]
     NotYet(String),
-    /// The API refused or could not be reached.
+    /// The API refused.
+    #[error("{}", .0.message)]
+    Refused(Box<kube::core::Status>),
+    /// The API could not be asked.
     #[error(transparent)]
     Api(kube::Error),
     /// No answer.
@@ -28,9 +31,22 @@ impl From<kube::Error> for ActError {
     fn from(error: kube::Error) -> Self {
         match error {
             kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Stale(status),
+            kube::Error::Api(status) if is_in_terminating_namespace(&status) => {
+                Self::NotYet(status.message)
+            }
+            kube::Error::Api(status) => Self::Refused(status),
             other => Self::Api(other),
         }
     }
+}
+
+/// Nothing is made in a namespace that goes; whatever wanted it goes too.
+fn is_in_terminating_namespace(status: &kube::core::Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403
+        && causes
+            .into_iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 impl ActError {

@@ -165,12 +165,19 @@ impl Collect {
     ) -> Result<(), ActError> {
         let mut gone = Vec::new();
         for owner in absent {
-            if self.is_gone(api, item, owner).await? {
-                gone.push(owner.uid.as_str());
+            let Some(target) = self.find(item, owner) else {
+                tracing::debug!(
+                    object = self.key(),
+                    owner = owner.kind,
+                    "nobody can say whether its owner exists"
+                );
+                return Ok(());
+            };
+            let found: Option<Value> = api.look(&target).await?;
+            if found.is_some_and(|object| object["metadata"]["uid"] == owner.uid) {
+                return Err(ActError::NotYet("an owner is there after all".into()));
             }
-        }
-        if gone.len() < absent.len() {
-            return Err(ActError::NotYet("an owner is there after all".into()));
+            gone.push(owner.uid.as_str());
         }
         let write = if gone.len() == item.owners.len() {
             Write::delete(item.target(), &item.same()).propagate("Background")
@@ -181,23 +188,20 @@ impl Collect {
         api.write(&write).await.map(drop)
     }
 
-    async fn is_gone(
-        &self,
-        api: &Api,
-        item: &Item,
-        owner: &OwnerReference,
-    ) -> Result<bool, ActError> {
-        let group = |version: &str| version.split_once('/').map_or("", |(g, _)| g).to_owned();
-        let of_owner =
-            |kind: &&Kind| kind.kind == owner.kind && kind.group() == group(&owner.api_version);
-        let Some(kind) = self.kinds.iter().find(of_owner) else {
-            // Nobody can say whether it exists, so it does.
-            return Ok(false);
-        };
+    /// Where the owner would be; none when its kind is unknown, or when it would have to be in a namespace and the
+    /// object is in none.
+    fn find(&self, item: &Item, owner: &OwnerReference) -> Option<Target> {
+        let group = owner
+            .api_version
+            .split_once('/')
+            .map_or("", |(group, _)| group);
+        let mut kinds = self.kinds.iter();
+        let kind = kinds.find(|kind| kind.kind == owner.kind && kind.group() == group)?;
         let namespace = kind.namespaced.then_some(item.namespace.as_str());
-        let target = Target::dynamic(&kind.api_version, &kind.plural, namespace).named(&owner.name);
-        let found: Option<Value> = api.look(&target).await?;
-        Ok(found.is_none_or(|object| object["metadata"]["uid"] != owner.uid))
+        if namespace == Some("") {
+            return None;
+        }
+        Some(Target::dynamic(&kind.api_version, &kind.plural, namespace).named(&owner.name))
     }
 }
 

@@ -42,7 +42,7 @@ impl Controller for NodeEvictor {
     const NAME: &'static str = "node-evictor";
 
     fn inputs(&self) -> Vec<Input> {
-        vec![self.nodes.input(), self.pods.lifecycle()]
+        vec![self.nodes.input(), self.pods.input()]
     }
 
     fn decide(&mut self, now: Timestamp) -> Plan<Write> {
