@@ -5,7 +5,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 RELEASE := $(shell $(CARGO) metadata --no-deps --format-version 1 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
 NEXTEST := $(SUDO) $(CARGO) nextest run --workspace --no-fail-fast
 
-.PHONY: lab lab-down build test tier0 tier1 tier2 tier3 bench check deps test-deps help
+.PHONY: lab lab-down build image test tier0 tier1 tier2 tier3 bench check deps test-deps help
 
 help: ## What there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1: \2/p' $(MAKEFILE_LIST) | column -t -s:
@@ -18,6 +18,9 @@ lab-down: ## End the lab
 
 build: deps ## Release programs
 	$(CARGO) build --release -p malha -p malha-plugin
+
+image: build ## An image archive of the release programs, target/malha-image.tar
+	$(CARGO) run --quiet --release -p malha-image -- --malha $(RELEASE)/malha --output target/malha-image.tar
 
 test: tier0 tier1 tier2 tier3 ## Every test, tiers 0 to 3
 
