@@ -89,6 +89,11 @@ impl Paths {
         self.at("/etc/systemd/system")
     }
 
+    /// An administrator's additions to the kubelet's unit.
+    pub fn kubelet_drop_ins(&self) -> PathBuf {
+        self.systemd_units().join("kubelet.service.d")
+    }
+
     /// Whether systemd manages this machine (`sd_booted(3)`).
     pub fn has_systemd(&self) -> bool {
         self.at("/run/systemd/system").is_dir()

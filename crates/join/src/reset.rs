@@ -12,11 +12,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use malha_bootstrap::csr::NODE_USER_PREFIX;
 use malha_core::paths;
 use nix::mount::{MntFlags, umount2};
+use x509_parser::pem::Pem;
 
 use crate::{
-    daemon::Daemon,
+    daemon::{self, Daemon},
     files, init,
     join::{AGENT, stop_kubelet},
     machine::Machine,
@@ -76,6 +78,7 @@ pub fn run(machine: &Machine, teardown: Vec<(&str, Teardown<'_>)>) -> Result<()>
         Err(error) => trouble.push(format!("{error:#}")),
     };
     let joined = machine.paths.kubelet_conf().exists();
+    let node = node_name(&machine.paths.kubelet("pki/kubelet-client-current.pem"));
     let agent = Daemon::new(AGENT, &machine.paths);
     attempt("Stopped the node agent", agent.stop());
     if joined {
@@ -92,19 +95,45 @@ pub fn run(machine: &Machine, teardown: Vec<(&str, Teardown<'_>)>) -> Result<()>
     for file in single_files(machine) {
         attempt(&format!("Deleted {}", file.display()), files::remove(&file));
     }
-    // Goes only when nothing of others is in it.
-    let _ = fs::remove_dir(machine.paths.kubernetes());
+    for directory in shared_directories(machine) {
+        let _ = fs::remove_dir(directory);
+    }
+    if joined && machine.paths.has_systemd() {
+        attempt(
+            "Reloaded systemd's units",
+            daemon::reload_units().map(|()| false),
+        );
+    }
     if !trouble.is_empty() {
         bail!(
             "not everything was undone: {}; correct this and run malha reset again",
             trouble.join("; ")
         );
     }
-    progress.line(
-        "\nThe reset process does not touch the Node object in the cluster; delete it with: kubectl delete node NAME\n\
-         Kubeconfig files of users, such as $HOME/.kube/config, are left as they are.",
-    );
+    if let Some(node) = node {
+        progress.line(&format!(
+            "\nThe cluster still has the Node object; delete it with: kubectl delete node {node}"
+        ));
+    }
+    progress.line("\nKubeconfig files of users, such as $HOME/.kube/config, are left as they are.");
     Ok(())
+}
+
+/// The node that a client certificate is for.
+fn node_name(pem: &Path) -> Option<String> {
+    let bytes = fs::read(pem).ok()?;
+    let block = Pem::iter_from_buffer(&bytes).find_map(|block| {
+        let block = block.ok()?;
+        (block.label == "CERTIFICATE").then_some(block)
+    })?;
+    let certificate = block.parse_x509().ok()?;
+    let name = certificate
+        .subject()
+        .iter_common_name()
+        .next()?
+        .as_str()
+        .ok()?;
+    name.strip_prefix(NODE_USER_PREFIX).map(str::to_owned)
 }
 
 /// Directories that go with all that is in them.
@@ -121,15 +150,23 @@ fn trees(machine: &Machine) -> Vec<PathBuf> {
     ]
 }
 
+/// Directories that go only when nothing of others is in them.
+fn shared_directories(machine: &Machine) -> [PathBuf; 3] {
+    let paths = &machine.paths;
+    [
+        paths.kubernetes(),
+        paths.kubelet_drop_ins(),
+        paths.at("/var/log/pods"),
+    ]
+}
+
 fn single_files(machine: &Machine) -> Vec<PathBuf> {
     let paths = &machine.paths;
     let kubeconfigs = KUBECONFIGS.iter().map(|name| paths.kubernetes().join(name));
     let network = [
         paths.at(paths::CNI_CONF_DIR).join(paths::CNI_CONFLIST),
         paths.at(paths::CNI_BIN_DIR).join("malha-cni"),
-        paths
-            .systemd_units()
-            .join("kubelet.service.d/10-malha.conf"),
+        paths.kubelet_drop_ins().join("10-malha.conf"),
     ];
     kubeconfigs.chain(network).collect()
 }

@@ -362,12 +362,12 @@ pub fn detach(program: &Path, arguments: &[OsString]) -> Result<std::convert::In
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// Removes the logs of daemons.
+/// Makes systemd read its units again.
 ///
 /// # Errors
-/// When something stays.
-pub fn remove_logs(paths: &Paths) -> Result<bool> {
-    files::remove(&paths.logs())
+/// When it refuses.
+pub fn reload_units() -> Result<()> {
+    systemd::reload()
 }
 
 /// Whether a program is installed: its file.

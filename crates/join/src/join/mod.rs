@@ -150,8 +150,10 @@ impl Enrolled {
     /// # Errors
     /// When it ends or the Node does not appear; then it is stopped, and what was written is removed.
     pub async fn start(self) -> Result<Joined> {
+        let before = self.before.clone();
+        let before = before.with_lease(&self.client, &self.node_name).await?;
         let registered =
-            async || registration::registered(&self.client, &self.node_name, &self.before).await;
+            async || registration::registered(&self.client, &self.node_name, &before).await;
         self.runner
             .start(&self.machine, &self.node_name, registered)
             .await?;

@@ -7,7 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::cluster::{get, token_rejected};
-use crate::{client::Verified, preflight::is_own_address};
+use crate::{
+    client::{RequestError, Verified},
+    preflight::is_own_address,
+};
 
 /// kubeadm's note about the container runtime.
 const CRI_SOCKET: &str = "kubeadm.alpha.kubernetes.io/cri-socket";
@@ -17,8 +20,18 @@ const CRI_SOCKET: &str = "kubeadm.alpha.kubernetes.io/cri-socket";
 pub(super) enum Before {
     /// Nothing.
     Absent,
-    /// A Node of this machine, or of one that is gone; with its last heartbeat.
+    /// A Node of this machine, or of one that is gone; and when it last renewed its lease.
     Left(Option<String>),
+}
+
+impl Before {
+    /// Completes what [`check_name`] found, as the node itself: its token may not read leases.
+    pub(super) async fn with_lease(self, client: &Verified, name: &str) -> Result<Self> {
+        match self {
+            Before::Absent => Ok(self),
+            Before::Left(_) => Ok(Before::Left(renewal(client, name).await?)),
+        }
+    }
 }
 
 /// Refuses a name that another machine runs under.
@@ -55,7 +68,7 @@ pub(super) async fn check_name(client: &Verified, name: &str) -> Result<Before> 
             }
         );
     }
-    Ok(Before::Left(heartbeat(&node)))
+    Ok(Before::Left(None))
 }
 
 /// Whether the Node exists and lives; the error says why not yet.
@@ -68,14 +81,24 @@ pub(super) async fn registered(
     if answer.status.as_u16() != 200 {
         return Err(answer.message());
     }
-    let node = answer.json().map_err(|e| e.to_string())?;
-    match before {
-        Before::Absent => Ok(()),
-        Before::Left(last) if heartbeat(&node) != *last => Ok(()),
-        Before::Left(_) => Err(format!(
-            "the node {name:?} has had no heartbeat since before"
-        )),
+    let Before::Left(last) = before else {
+        return Ok(());
+    };
+    // The Node object is from before: a renewed lease, timed in microseconds, is what tells that somebody runs it now.
+    match renewal(client, name).await {
+        Ok(now) if now != *last => Ok(()),
+        Ok(_) => Err(format!("the node {name:?} has not renewed its lease")),
+        Err(error) => Err(format!("{error:#}")),
     }
+}
+
+/// When the node last renewed its lease.
+async fn renewal(client: &Verified, name: &str) -> Result<Option<String>, RequestError> {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}");
+    let answer = get(client, &path).await?;
+    let lease = answer.json().unwrap_or_default();
+    let time = lease.pointer("/spec/renewTime").and_then(Value::as_str);
+    Ok(time.map(str::to_owned))
 }
 
 /// Notes the container runtime's socket, as kubeadm does.
@@ -102,10 +125,6 @@ fn path(name: &str) -> String {
 fn ready(node: &Value) -> Option<&Value> {
     let conditions = node.pointer("/status/conditions")?.as_array()?;
     conditions.iter().find(|c| c["type"] == "Ready")
-}
-
-fn heartbeat(node: &Value) -> Option<String> {
-    Some(ready(node)?["lastHeartbeatTime"].as_str()?.to_owned())
 }
 
 fn addresses(node: &Value) -> Vec<IpAddr> {

@@ -200,7 +200,7 @@ impl Runner {
     ) -> Result<daemon::Started> {
         let kubelet = Daemon::foreign(KUBELET, &machine.paths);
         if machine.paths.has_systemd() {
-            let drop_ins = machine.paths.systemd_units().join("kubelet.service.d");
+            let drop_ins = machine.paths.kubelet_drop_ins();
             let kubeadms = machine
                 .paths
                 .at("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf");

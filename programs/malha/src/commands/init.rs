@@ -191,7 +191,11 @@ impl Args {
     fn options(self) -> Result<Options> {
         let given = |ranges: Vec<IpNet>| (!ranges.is_empty()).then_some(ranges);
         // Not by clap, which would repeat what it cannot read.
-        let token = self.tokens.token.map(|text| text.parse::<Token>()).transpose()?;
+        let token = self
+            .tokens
+            .token
+            .map(|text| text.parse::<Token>())
+            .transpose()?;
         Ok(Options {
             advertise_address: self.api_server.apiserver_advertise_address,
             bind_address: self.api_server.apiserver_bind_address,

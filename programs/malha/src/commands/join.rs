@@ -59,6 +59,9 @@ pub fn run(args: Args) -> Result<ExitCode> {
         let work = async {
             let enrolled = join::enroll(&options, &machine).await?;
             if foreground {
+                machine
+                    .progress
+                    .step("kubelet-start", "Running the node agent in this process");
                 return stay(enrolled, output);
             }
             print(&enrolled.start().await?, output)
@@ -74,7 +77,11 @@ pub fn run(args: Args) -> Result<ExitCode> {
 /// Becomes the node agent.
 fn stay(enrolled: Enrolled, output: Output) -> Result<()> {
     let arguments = enrolled.foreground()?;
-    print(&enrolled.keep(), output)?;
+    let joined = enrolled.keep();
+    // People have been told already, and the node is not registered yet.
+    if output == Output::Json {
+        print(&joined, output)?;
+    }
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     Err(Command::new(own).args(arguments).exec()).context("cannot start the node agent")
 }

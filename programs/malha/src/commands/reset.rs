@@ -27,6 +27,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let done = malha_node::teardown(&config)?;
         Ok(done.pods + done.containers > 0)
     });
-    reset::run(&machine, vec![("Stopped the pods of the node agent", pods)])?;
+    let network: Teardown<'_> = Box::new(|| {
+        let done = malha_agent::uninstall(&malha_agent::Paths::default())?;
+        done.iter()
+            .for_each(|line| machine.progress.step("reset", line));
+        Ok(!done.is_empty())
+    });
+    let teardowns = vec![
+        ("Stopped the pods of the node agent", pods),
+        ("Removed the pod network", network),
+    ];
+    reset::run(&machine, teardowns)?;
     Ok(ExitCode::SUCCESS)
 }
