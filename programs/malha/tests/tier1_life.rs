@@ -12,6 +12,9 @@ ip link add name uplink type veth peer name far
 ip address add 172.20.0.10/24 dev uplink
 ip link set uplink up
 ip link set far up
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work
+mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc
 for directory in /etc/kubernetes /etc/cni /opt /var/lib /run /var/log; do mkdir -p $directory; mount -t tmpfs tmpfs $directory; done
 mount -t bpf bpf /sys/fs/bpf
 export KUBECONFIG=/etc/kubernetes/admin.conf
@@ -47,7 +50,7 @@ on() { name=$1; shift; ip netns exec $name unshare --mount --uts sh /run/bin/ent
 
 /// A stand-in for systemd: runs what a unit says, and ends it.
 const SYSTEMD: &str = r#"
-mkdir -p /run/systemd/system /run/units /run/bin
+mkdir -p /run/systemd/system /run/units /run/bin /etc/systemd/system
 mount -t tmpfs tmpfs /etc/systemd/system
 cat > /run/bin/systemctl <<'END'
 #!/bin/sh
@@ -106,7 +109,9 @@ fn a_control_plane_starts_survives_a_kill_and_goes_without_a_trace() {
         grep -q '^malha join 172.20.0.10:6443 --token ' /tmp/$$.init
         tail -n 1 /tmp/$$.init; rm /tmp/$$.init
         "$MALHA" token create abcdef.0123456789abcdef --ttl 0 --description kept
-        kill -9 $(cut -d' ' -f1 /run/malha/control-plane.pid)
+        pid=$(cut -d' ' -f1 /run/malha/control-plane.pid)
+        kill -9 $pid
+        until ! [ -e /proc/$pid ] || grep -q ') Z' /proc/$pid/stat; do sleep 0.01; done
         "$MALHA" control-plane --detach
         "$MALHA" token list
         "$MALHA" reset --force

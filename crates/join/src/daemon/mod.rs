@@ -161,7 +161,7 @@ impl Daemon {
         let restarts = self.foreign && self.paths.has_systemd();
         if !restarts && let State::Running(pid) = self.state()? {
             bail!(
-                "malha {} runs already (process {pid}, log {}); stop it first with: malha reset",
+                "malha {} runs already (process {pid}, log {}); end that one first, if another is wanted",
                 self.name,
                 self.log().display()
             );
