@@ -45,6 +45,7 @@ check: deps ## Formatting, lints, layers, licences
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	tools/layers
+	tools/manifest --check
 	tools/install-cargo-tool cargo-deny
 	$(CARGO) deny check licenses bans sources
 
@@ -54,3 +55,4 @@ deps:
 test-deps: deps
 	tools/install-packages iproute2 iputils-ping nftables iperf3 iptables openssl containernetworking-plugins
 	tools/install-cargo-tool cargo-nextest
+	tools/helm >/dev/null

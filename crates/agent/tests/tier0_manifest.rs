@@ -199,7 +199,7 @@ fn it_runs_on_every_node_and_before_anything_else() {
     let image = container.image.unwrap();
     assert_eq!(
         image,
-        format!("malha:{}", env!("CARGO_PKG_VERSION")),
+        format!("localhost/malha:{}", env!("CARGO_PKG_VERSION")),
         "the image is this release's"
     );
     assert_eq!(container.command.unwrap(), ["/usr/bin/malha", "agent"]);
