@@ -56,16 +56,7 @@ pub(super) fn write(plan: &Plan, machine: &Machine, written: &mut Written) -> Re
     )?;
 
     let server = plan.config.endpoint().url();
-    let admin = &pki.admin;
-    let admin_conf = Kubeconfig::with_client_cert(
-        "kubernetes-admin",
-        &server,
-        &ca_pem,
-        &admin.cert_pem,
-        &admin.key_pem,
-    )
-    .to_yaml()
-    .context("cannot write admin.conf")?;
+    let admin_conf = admin_conf(&pki, &server, &ca_pem)?;
     machine.progress.step(
         "kubeconfig",
         format!("Writing \"admin.conf\" kubeconfig file for {server}"),
@@ -81,6 +72,13 @@ pub(super) fn write(plan: &Plan, machine: &Machine, written: &mut Written) -> Re
         plan.config.to_json()?,
     )?;
     Ok(Made { ca_pem, admin_conf })
+}
+
+fn admin_conf(pki: &ClusterPki, server: &str, ca_pem: &str) -> Result<String> {
+    let (user, admin) = ("kubernetes-admin", &pki.admin);
+    Kubeconfig::with_client_cert(user, server, ca_pem, &admin.cert_pem, &admin.key_pem)
+        .to_yaml()
+        .context("cannot write admin.conf")
 }
 
 fn generate(plan: &Plan, machine: &Machine) -> Result<ClusterPki> {
