@@ -59,7 +59,7 @@ fn reads(lab: &Lab) {
             "delete",
             "nodes",
             "--as",
-            "system:anonymous",
+            "somebody",
         ])
         .output()
         .unwrap();

@@ -72,6 +72,9 @@ impl Malha {
     /// What the command could not do, in one line that names cause and remedy.
     pub fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
+        if self.command.only_prints() {
+            sigpipe::reset();
+        }
         match self.command {
             Command::Init(args) => init::run(*args),
             Command::Join(args) => join::run(*args),
@@ -86,6 +89,16 @@ impl Malha {
             Command::Completions(args) => completions::run(&args),
             Command::Detached(args) => detached::run(&args),
         }
+    }
+}
+
+impl Command {
+    /// Whether `| head` may end it like any other tool. What serves sockets must outlive a peer that goes away.
+    fn only_prints(&self) -> bool {
+        matches!(
+            self,
+            Self::Status(_) | Self::Token(_) | Self::Completions(_)
+        )
     }
 }
 
@@ -105,7 +118,6 @@ fn start_log(filter: &str) -> Result<()> {
 }
 
 /// A runtime for commands that talk to a cluster.
-#[allow(dead_code, reason = "used by the commands that follow")]
 fn block_on<F: Future<Output = Result<ExitCode>>>(work: F) -> Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
