@@ -144,6 +144,7 @@ fn trees(machine: &Machine) -> Vec<PathBuf> {
         paths.kubelet(""),
         paths.at("/var/lib/malha"),
         paths.run(),
+        paths.at("/run/malha-node"),
         pki,
         manifests,
         paths.logs(),
