@@ -76,13 +76,52 @@ pub fn move_all(pins: &Pins, programs: &Programs) -> Result<()> {
     })
 }
 
-/// Remove our filters from every interface of this network namespace.
-pub fn remove_all_filters() -> Result<()> {
+/// Remove our filters from every interface of this network namespace, and what they hang at unless others use it. What
+/// failed; the rest is removed.
+pub fn remove_all_filters() -> Vec<Error> {
     let remove = Hook::ALL.map(|hook| (hook, Change::Remove));
+    let mut failures = Vec::new();
+    let listed = for_every_interface(|ifindex| {
+        let removed = || {
+            let found = tc::look(ifindex)?;
+            if found.ours {
+                tc::apply(ifindex, &remove)?;
+            }
+            if found.ours && !found.others {
+                tc::remove_qdisc(ifindex)?;
+            }
+            Ok(())
+        };
+        let failed = removed().map_err(|source| attach_error("detach filters", ifindex, source));
+        failures.extend(failed.err());
+        Ok(())
+    });
+    failures.extend(listed.err());
+    failures
+}
+
+/// Names of the interfaces of this network namespace that we are attached to.
+pub fn attached(pins: &Pins) -> Result<Vec<String>> {
+    let by_links: Vec<u32> = pins
+        .all_links()
+        .into_iter()
+        .map(|(_, ifindex, _)| ifindex)
+        .collect();
+    let mut indexes = Vec::new();
     for_every_interface(|ifindex| {
-        tc::apply(ifindex, &remove)
-            .map_err(|source| attach_error("detach filters", ifindex, source))
-    })
+        let found =
+            tc::look(ifindex).map_err(|source| attach_error("list filters", ifindex, source))?;
+        if found.ours || by_links.contains(&ifindex) {
+            indexes.push(ifindex);
+        }
+        Ok(())
+    })?;
+    // One that went away meanwhile needs no name.
+    let name = |index: &u32| nix::net::if_::if_indextoname(*index).ok();
+    let names = indexes.iter().filter_map(name);
+    Ok(names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect())
 }
 
 fn link(path: &Path, programs: &Programs, (hook, ifindex): (Hook, u32)) -> io::Result<()> {

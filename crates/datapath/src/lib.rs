@@ -112,6 +112,15 @@ pub struct Node {
     pub direct_mtu: u32,
 }
 
+/// What there is of a datapath, whether or not a process has it open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// Whether there are pins.
+    pub pins: bool,
+    /// Names of the links of this network namespace with programs attached.
+    pub links: Vec<String>,
+}
+
 /// The datapath of this node.
 #[derive(Debug)]
 pub struct Datapath {
@@ -318,16 +327,29 @@ impl Datapath {
         self.programs.get(hook)
     }
 
+    /// What [`Datapath::uninstall`] would remove. Needs no open datapath.
+    ///
+    /// # Errors
+    /// [`Error::Attach`], [`Error::Pin`].
+    pub fn installed(pins: &Path) -> Result<Installed> {
+        Ok(Installed {
+            pins: pins.exists(),
+            links: attach::attached(&Pins::new(pins))?,
+        })
+    }
+
     /// Remove every attachment in this network namespace and every pin. Absent is fine; needs no open datapath.
     ///
     /// # Errors
     /// [`Error::Removal`] with everything that failed; the rest is removed.
     pub fn uninstall(pins: &Path) -> Result<()> {
         let pins = Pins::new(pins);
-        let mut failures = Vec::new();
+        let mut failures: Vec<String> = attach::remove_all_filters()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let mut note =
             |result: Result<()>| failures.extend(result.err().map(|error| error.to_string()));
-        note(attach::remove_all_filters());
         let directories = [pins.links(), pins.maps()]
             .into_iter()
             .chain(pins.all_programs());

@@ -18,12 +18,17 @@ const INGRESS: u32 = 0xffff_fff2;
 const EGRESS: u32 = 0xffff_fff3;
 
 const NEW_QDISC: u16 = 36;
+const DELETE_QDISC: u16 = 37;
 const NEW_FILTER: u16 = 44;
 const DELETE_FILTER: u16 = 45;
+const GET_FILTER: u16 = 46;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
 const REQUEST: u16 = 0x1;
 const ACK: u16 = 0x4;
 const EXCLUSIVE: u16 = 0x200;
 const CREATE: u16 = 0x400;
+const DUMP: u16 = 0x300;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -33,6 +38,15 @@ const TCA_BPF_FLAGS: u16 = 8;
 const DIRECT_ACTION: u32 = 1;
 
 const QDISC_SEQUENCE: u32 = 1;
+
+/// Whose filters there are at a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Ours.
+    pub ours: bool,
+    /// Anyone else's.
+    pub others: bool,
+}
 
 /// What to do at one hook of one link.
 #[derive(Clone, Copy)]
@@ -70,6 +84,32 @@ pub fn apply(ifindex: u32, changes: &[(Hook, Change<'_>)]) -> io::Result<()> {
         &[libc::ENOENT, libc::EINVAL, libc::ENODEV]
     };
     acknowledge(&socket, requests, absent)
+}
+
+/// Whose filters there are at link `ifindex` of the current network namespace.
+pub fn look(ifindex: u32) -> io::Result<Found> {
+    let mut found = Found::default();
+    for parent in [INGRESS, EGRESS] {
+        let mut message = Vec::with_capacity(64);
+        request(&mut message, (GET_FILTER, DUMP, 0), |out| {
+            traffic_header(out, ifindex, 0, [parent, 0]);
+        });
+        let socket = socket()?;
+        send(&socket, &message)?;
+        read_filters(&socket, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Remove the qdisc that filters hang at, and with it any that there are.
+pub fn remove_qdisc(ifindex: u32) -> io::Result<()> {
+    let mut message = Vec::with_capacity(64);
+    request(&mut message, (DELETE_QDISC, 0, 0), |out| {
+        traffic_header(out, ifindex, CLSACT_HANDLE, [CLSACT, 0]);
+    });
+    let socket = socket()?;
+    send(&socket, &message)?;
+    acknowledge(&socket, 1, &[libc::ENOENT, libc::EINVAL, libc::ENODEV])
 }
 
 fn qdisc(out: &mut Vec<u8>, ifindex: u32) {
@@ -181,16 +221,7 @@ fn acknowledge(socket: &OwnedFd, requests: u32, absent: &[i32]) -> io::Result<()
     let mut buffer = [0u8; 8192];
     let mut answered = 0;
     while answered < requests {
-        // SAFETY: the pointer and length are those of a live buffer.
-        let length = unsafe {
-            libc::recv(
-                socket.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                0,
-            )
-        };
-        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        let length = receive(socket, &mut buffer)?;
         let mut rest = &buffer[..length];
         while let Some((sequence, code, next)) = answer(rest) {
             rest = next;
@@ -204,18 +235,72 @@ fn acknowledge(socket: &OwnedFd, requests: u32, absent: &[i32]) -> io::Result<()
     Ok(())
 }
 
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and length are those of a live buffer.
+    let length = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+            0,
+        )
+    };
+    usize::try_from(length).map_err(|_| io::Error::last_os_error())
+}
+
+/// Read the answers to a dump to their end.
+fn read_filters(socket: &OwnedFd, found: &mut Found) -> io::Result<()> {
+    // The kernel never makes a larger message than this for a dump.
+    let mut buffer = [0u8; 32768];
+    loop {
+        let length = receive(socket, &mut buffer)?;
+        let mut rest = &buffer[..length];
+        while let (Some(length), Some(kind)) = (word(rest, 0), rest.get(4..6)) {
+            match u16::from_ne_bytes([kind[0], kind[1]]) {
+                DONE => return Ok(()),
+                ERROR => {
+                    let code = -word(rest, 16).unwrap_or_default().cast_signed();
+                    let gone = code == libc::ENODEV;
+                    return if gone {
+                        Ok(())
+                    } else {
+                        Err(io::Error::from_raw_os_error(code))
+                    };
+                }
+                NEW_FILTER => note(rest, found),
+                _ => {}
+            }
+            let next = (length as usize).max(16).next_multiple_of(4);
+            rest = rest.get(next..).unwrap_or(&[]);
+        }
+    }
+}
+
+/// Each priority is told of once without a handle, and then with each filter's.
+fn note(message: &[u8], found: &mut Found) {
+    let (Some(handle), Some(info)) = (word(message, 24), word(message, 32)) else {
+        return;
+    };
+    if info >> 16 != PRIORITY {
+        found.others = true;
+    } else if handle & 0xffff_0000 == HANDLE {
+        found.ours = true;
+    } else if handle != 0 {
+        found.others = true;
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let word = bytes.get(at..at + 4)?.try_into().ok()?;
+    Some(u32::from_ne_bytes(word))
+}
+
 /// Sequence number and error (0: none) of the first NLMSG_ERROR, and what follows it.
 fn answer(bytes: &[u8]) -> Option<(u32, i32, &[u8])> {
-    let word = |at: usize| {
-        bytes
-            .get(at..at + 4)
-            .and_then(|word| word.try_into().ok())
-            .map(u32::from_ne_bytes)
-    };
-    let length = word(0)? as usize;
-    let code = word(16)?.cast_signed();
+    let length = word(bytes, 0)? as usize;
+    let code = word(bytes, 16)?.cast_signed();
     Some((
-        word(8)?,
+        word(bytes, 8)?,
         -code,
         bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]),
     ))
