@@ -47,9 +47,19 @@ pub fn links(pins: &Pins, programs: &Programs, ifindex: u32, hooks: &[Hook]) -> 
 
 /// Detach whatever is attached at these hooks.
 pub fn detach(pins: &Pins, ifindex: u32, hooks: &[Hook]) -> Result<()> {
-    hooks
-        .iter()
-        .try_for_each(|hook| pins::remove(&pins.link(*hook, ifindex)))?;
+    for hook in hooks {
+        let pin = pins.link(*hook, ifindex);
+        match sys::get(&pin).and_then(|link| sys::link_detach(link.as_fd())) {
+            Ok(()) => {}
+            // Not attached; or attached to an interface that is gone.
+            Err(error) if error.kind() == io::ErrorKind::NotFound || is_dead(&error) => {}
+            Err(source) => {
+                let what = format!("detach {}", hook.name());
+                return Err(attach_error(&what, ifindex, source));
+            }
+        }
+        pins::remove(&pin)?;
+    }
     let changes: Vec<_> = hooks.iter().map(|hook| (*hook, Change::Remove)).collect();
     tc::apply(ifindex, &changes).map_err(|source| attach_error("detach", ifindex, source))
 }

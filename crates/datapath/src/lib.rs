@@ -14,6 +14,8 @@
 //!   is the address that the node's encapsulated packets come from.
 //! - The same routes in the kernel, for the node's own traffic and for packets that need an ICMP answer: overlay
 //!   prefixes `dev` the overlay device with a `src` of this node, direct ones `via` the node.
+//! - Where pods reach a node's address through the overlay, and the stack forwards a pod's packet there nevertheless (a
+//!   service whose backend is that node), it leaves by the uplink: masquerade it. `rp_filter` of the overlay device: 2.
 //! - A pod: entries in [`Endpoints`] (closed), then [`Datapath::attach_endpoint`], and only then the link up: nothing
 //!   passes before it may. On the host end a route and a permanent neighbour for each of the pod's addresses.
 //!

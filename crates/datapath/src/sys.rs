@@ -17,6 +17,7 @@ const OBJECT_GET: u32 = 7;
 const OBJECT_INFO: u32 = 15;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const LINK_DETACH: u32 = 34;
 
 /// Attach types of tcx.
 pub const TCX_INGRESS: u32 = 46;
@@ -158,6 +159,12 @@ pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<
         ..LinkUpdate::default()
     };
     call(LINK_UPDATE, &mut attribute).map(drop)
+}
+
+/// Detach a link now: it would be done some time after its last descriptor and pin are gone, and until then the same
+/// program cannot be attached again.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    call(LINK_DETACH, &mut number(link)).map(drop)
 }
 
 /// What the kernel knows of a map.

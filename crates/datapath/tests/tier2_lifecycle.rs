@@ -59,7 +59,10 @@ fn what_was_written_is_there_after_a_restart() {
     }
     drop(first);
     let second = open();
-    assert_eq!(second.endpoints().list().unwrap(), [written.clone()]);
+    assert_eq!(
+        second.endpoints().list().unwrap(),
+        std::slice::from_ref(&written)
+    );
     assert!(second.endpoints().set_open(&both, true).unwrap());
     assert_eq!(
         second.endpoints().list().unwrap(),
@@ -236,6 +239,29 @@ fn maps_of_another_version_are_refused() {
         ),
         "{error}"
     );
+}
+
+/// Version 2 has more maps than version 1, and changed none.
+#[test]
+fn maps_of_the_version_before_are_taken_over() {
+    let (mut one, two) = two_nodes(Mode::Overlay);
+    let (a, c) = (Pod::new(&one, 5), Pod::new(&two, 5));
+    let (maps, before) = (one.config.pins.join("maps"), one.datapath.node().unwrap());
+    let data = aya::maps::MapData::from_pin(maps.join("config")).unwrap();
+    let mut map =
+        aya::maps::Array::<_, [u32; 6]>::try_from(aya::maps::Map::from_map_data(data).unwrap())
+            .unwrap();
+    let mut value = map.get(&0, 0).unwrap();
+    value[0] = 1;
+    map.set(0, value, 0).unwrap();
+    for name in ["flows", "datagrams", "pairs"] {
+        std::fs::remove_file(maps.join(name)).unwrap();
+    }
+    let newer = [malha_datapath::object_bytes(), b"x"].concat();
+    one.reopen(Some(&newer));
+    assert_eq!(one.datapath.node().unwrap(), before);
+    assert_eq!(map.get(&0, 0).unwrap()[0], malha_abi::ABI_VERSION);
+    assert!(a.namespace.pings(c.addresses()[0]));
 }
 
 #[test]
