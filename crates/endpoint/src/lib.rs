@@ -36,7 +36,7 @@ pub use attachment::{AddRequest, CheckRequest, Endpoint, Key, Pod};
 pub use config::{Config, Hook, Step};
 pub use error::{Error, Result};
 pub use manager::Manager;
-pub use names::{GATEWAY_V4, GATEWAY_V6, gateway, link_name, pod_mac};
+pub use names::{GATEWAY_V4, GATEWAY_V6, gateway, is_link_name, link_name, pod_mac};
 pub use pool::PoolStatus;
 pub use reconcile::Reconciled;
 pub use state::Status;

@@ -67,6 +67,7 @@ impl Manager {
             reaping: Mutex::new(()),
             config,
         });
+        shared.identify_doomed()?;
         let done = shared.reconcile()?;
         tracing::info!(?done, dropped = found.dropped, "endpoints taken over");
         let reaper = std::thread::Builder::new().name("endpoint-reaper".to_owned());
@@ -302,6 +303,9 @@ impl Shared {
         let Some(slot) = self.state().slots.get(&id).cloned() else {
             return Ok(());
         };
+        if let Err(error) = self.identify_link(&slot) {
+            tracing::warn!(id, %error, "a link may be left to the next reconciliation");
+        }
         match self.records.advance(id, slot.stored, Phase::Deleting) {
             Ok(()) => self.store_phase(id, Phase::Deleting),
             // A disk that refuses must not keep a container alive: reconciliation finds that the link is gone.
@@ -310,6 +314,34 @@ impl Shared {
         self.config.at(Step::Deleting)?;
         self.close(&slot.endpoint)?;
         self.config.at(Step::Closed)
+    }
+
+    /// Note the index of a link whose maker did not come to it. Only as long as no newer endpoint has the attachment.
+    fn identify_link(&self, slot: &Slot) -> Result<()> {
+        if slot.ifindex.is_some() {
+            return Ok(());
+        }
+        let link = self.handle.link(&slot.endpoint.host_link)?;
+        let mut state = self.state();
+        let index = link
+            .map(|link| link.index)
+            .filter(|index| state.owner(*index).is_none());
+        if let Some(slot) = state.slots.get_mut(&slot.endpoint.id) {
+            slot.ifindex = index;
+        }
+        Ok(())
+    }
+
+    /// What an earlier process left half done.
+    fn identify_doomed(&self) -> Result<()> {
+        let doomed: Vec<Slot> = self
+            .state()
+            .slots
+            .values()
+            .filter(|slot| slot.phase == Phase::Deleting)
+            .cloned()
+            .collect();
+        doomed.iter().try_for_each(|slot| self.identify_link(slot))
     }
 
     pub fn store_phase(&self, id: u32, stored: Phase) {

@@ -47,7 +47,8 @@ pub fn link_name(key: &Key) -> String {
 }
 
 /// Whether a name is one that [`link_name`] gives.
-pub(crate) fn is_link_name(name: &str) -> bool {
+#[must_use]
+pub fn is_link_name(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|digits| {
         digits.len() == HASH_DIGITS
             && digits

@@ -102,12 +102,7 @@ impl Shared {
         let Some(link) = self.handle.link(&endpoint.host_link)? else {
             return Ok(());
         };
-        let holder = self
-            .state()
-            .slots
-            .values()
-            .find(|slot| slot.ifindex == Some(link.index))
-            .cloned();
+        let holder = self.state().owner(link.index).cloned();
         if let Some(other) = holder {
             return Err(Error::LinkTaken {
                 link: link.name,

@@ -61,14 +61,8 @@ impl Shared {
         for slot in slots {
             // Closed already, unless that failed.
             self.close(&slot.endpoint)?;
-            let index = match slot.ifindex {
-                Some(index) => Some(index),
-                None => self
-                    .handle
-                    .link(&slot.endpoint.host_link)?
-                    .map(|link| link.index),
-            };
-            indexes.extend(index);
+            // Not by name: the attachment may have a new endpoint, whose link has the same.
+            indexes.extend(slot.ifindex);
         }
         self.handle.delete_links(&indexes)?;
         self.config.at(Step::Unlinked)?;

@@ -181,14 +181,16 @@ impl Shared {
     fn remove_stray_entries(&self, seen: &Seen) -> Result<usize> {
         let state = self.state();
         let held: HashSet<IpAddr> = state.addresses().collect();
-        let strays: Vec<IpAddr> = seen
-            .entries
-            .iter()
-            .flat_map(|entry| entry.addresses.iter().copied())
-            .filter(|address| !held.contains(address))
-            .collect();
-        self.datapath.endpoints().remove(&strays)?;
-        Ok(strays.len())
+        let seen = seen.entries.iter().flat_map(|entry| &entry.addresses);
+        let mut removed = 0;
+        for stray in seen.filter(|address| !held.contains(address)) {
+            // What was seen may have been removed with its endpoint since.
+            if self.datapath.endpoints().get(*stray)?.is_some() {
+                self.datapath.endpoints().remove(&[*stray])?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 }
 

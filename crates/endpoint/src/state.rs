@@ -169,6 +169,11 @@ impl State {
         self.slots.get(self.keys.get(key)?)
     }
 
+    /// The endpoint that has the link with this index.
+    pub fn owner(&self, index: u32) -> Option<&Slot> {
+        self.slots.values().find(|slot| slot.ifindex == Some(index))
+    }
+
     /// From now on the attachment has no endpoint; what the endpoint holds, it holds still.
     pub fn condemn(&mut self, id: u32) {
         if let Some(slot) = self.slots.get_mut(&id) {

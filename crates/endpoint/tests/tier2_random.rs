@@ -147,7 +147,7 @@ fn small(config: Config) -> Config {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_nothing_leaks(actions in proptest::collection::vec(action(), 1..40)) {

@@ -274,3 +274,18 @@ fn records_that_cannot_be_read_are_dropped_and_other_files_stay() {
     );
     managed.check("one", &pod, None).unwrap();
 }
+
+#[test]
+fn what_is_made_after_a_half_made_one_is_not_deleted_in_its_stead() {
+    let node = Node::new();
+    let pod = new_netns();
+    killed(&node, &pod, "add", Step::Recorded);
+    // The record has no link; the next ADD's link has the name that it would have had.
+    let managed = node.open_with(|config| Config {
+        gather: Duration::from_secs(3600),
+        ..config
+    });
+    managed.add("victim", &pod).unwrap();
+    assert_eq!(managed.settled(), Holdings::of_pods(1));
+    managed.check("victim", &pod, None).unwrap();
+}
