@@ -75,7 +75,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When a frame's kind or length cannot be.
-    pub fn next(&mut self) -> Result<Option<(Kind, Vec<u8>)>, NotAFrame> {
+    pub fn take(&mut self) -> Result<Option<(Kind, Vec<u8>)>, NotAFrame> {
         let Some((head, rest)) = self.0.split_first_chunk::<HEAD>() else {
             return Ok(None);
         };
@@ -114,7 +114,7 @@ mod tests {
         let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
         for byte in wire {
             decoder.push(&[byte]);
-            while let Some(frame) = decoder.next().unwrap() {
+            while let Some(frame) = decoder.take().unwrap() {
                 frames.push(frame);
             }
         }
@@ -133,7 +133,7 @@ mod tests {
         for wire in [[9, 0, 0, 0, 0], [0, 255, 0, 0, 0]] {
             let mut decoder = Decoder::default();
             decoder.push(&wire);
-            assert_eq!(decoder.next(), Err(NotAFrame));
+            assert_eq!(decoder.take(), Err(NotAFrame));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A further program in a container that runs, on the standard streams of this process.
+//! A further program in a container that runs, on the standard streams of this process, or on a terminal that is passed
+//! out through standard input.
 
 use std::{convert::Infallible, io, os::fd::AsFd, path::Path, process::ExitCode};
 
@@ -9,7 +10,8 @@ use nix::sys::{
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::{
-    init, process,
+    init::{self, Streams},
+    process,
     spec::{self, Failure, Spec, Started},
     sys::{self, Alone, Fork},
 };
@@ -70,11 +72,16 @@ fn run(bundle: &Path, tty: bool, args: &[String]) -> Result<u8, Failure> {
 
 fn become_program(spec: &Spec, tty: bool, args: &[String]) -> Result<Infallible, Failure> {
     let failed = |e: io::Error| Failure::setup("cannot start the command", e);
-    rustix::process::setsid().map_err(|e| failed(e.into()))?;
     let mut env = spec.env.clone();
     if tty {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).map_err(|e| failed(e.into()))?;
         env.push(("TERM".to_owned(), "xterm".to_owned()));
+        // Standard input is the socket that the terminal is passed through.
+        let socket = rustix::stdio::stdin()
+            .try_clone_to_owned()
+            .map_err(failed)?;
+        init::connect(&Streams::Terminal(socket), spec.user.uid)?;
+    } else {
+        rustix::process::setsid().map_err(|e| failed(e.into()))?;
     }
     let privileges = &spec.privileges;
     init::drop_to(

@@ -20,21 +20,24 @@ use nix::{
 use super::{
     capability, root,
     spec::{Failure, PidNamespace, Spec, User},
-    sys,
+    sys, terminal,
 };
 
 type Result<T> = std::result::Result<T, Failure>;
 
 /// What the container reads and writes.
-pub struct Streams {
-    /// Standard input.
-    pub stdin: OwnedFd,
-    /// Standard output.
-    pub stdout: OwnedFd,
-    /// Standard error.
-    pub stderr: OwnedFd,
-    /// Whether they are one terminal.
-    pub tty: bool,
+pub enum Streams {
+    /// A stream each.
+    Pipes {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A terminal, whose other end is passed through this socket.
+    Terminal(OwnedFd),
 }
 
 /// Makes the namespaces and the root, and becomes the container's program. `at` is an empty directory for the root.
@@ -58,7 +61,7 @@ pub fn become_container(spec: &Spec, streams: &Streams, at: &Path) -> Result<Inf
     unshare(own).map_err(|e| Failure::setup("cannot make a mount namespace", e))?;
     let sources = root::Sources::collect(spec)?;
     root::assemble(spec, sources, at)?;
-    connect(streams)?;
+    connect(streams, spec.user.uid)?;
     let privileges = &spec.privileges;
     drop_to(
         &spec.user,
@@ -97,15 +100,28 @@ pub fn enter_pid_namespace(namespace: &PidNamespace) -> Result<()> {
 }
 
 /// Makes the streams this process's own, in a session of its own.
-pub fn connect(streams: &Streams) -> Result<()> {
+pub fn connect(streams: &Streams, user: u32) -> Result<()> {
     let failed = |e: io::Error| Failure::setup("cannot connect standard input and output", e);
     rustix::process::setsid().map_err(|e| failed(e.into()))?;
-    if streams.tty {
-        rustix::process::ioctl_tiocsctty(streams.stdin.as_fd()).map_err(|e| failed(e.into()))?;
+    match streams {
+        Streams::Pipes {
+            stdin,
+            stdout,
+            stderr,
+        } => duplicate(stdin, stdout, stderr).map_err(failed),
+        Streams::Terminal(socket) => {
+            let slave = terminal::open_for(user, socket.as_fd())
+                .map_err(|e| Failure::setup("cannot make a terminal", e))?;
+            rustix::process::ioctl_tiocsctty(&slave).map_err(|e| failed(e.into()))?;
+            duplicate(&slave, &slave, &slave).map_err(failed)
+        }
     }
-    rustix::stdio::dup2_stdin(&streams.stdin).map_err(|e| failed(e.into()))?;
-    rustix::stdio::dup2_stdout(&streams.stdout).map_err(|e| failed(e.into()))?;
-    rustix::stdio::dup2_stderr(&streams.stderr).map_err(|e| failed(e.into()))
+}
+
+fn duplicate(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    Ok(rustix::stdio::dup2_stderr(stderr)?)
 }
 
 /// Gives up what the container must not have. Nothing privileged works after this.

@@ -305,7 +305,7 @@ fn take_frames(
     mut input: Option<&mut Input>,
     stdio: Stdio,
 ) -> Result<(), attach::NotAFrame> {
-    while let Some((kind, bytes)) = inbox.next()? {
+    while let Some((kind, bytes)) = inbox.take()? {
         let Some(input) = input.as_deref_mut() else {
             continue;
         };

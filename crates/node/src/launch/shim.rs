@@ -6,8 +6,8 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixListener,
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
     },
     path::Path,
     process::ExitCode,
@@ -27,6 +27,7 @@ use super::{
     relay::{Input, Relay, Source},
     spec::{self, Exit, Failure, PidNamespace, Report, Spec, Started},
     sys::{self, Alone, Fork},
+    terminal,
 };
 use crate::logs::Stream;
 
@@ -120,10 +121,11 @@ fn start(bundle: &Path, alone: Alone) -> Result<Running> {
             e,
         )
     })?;
-    let (streams, input, sources) = open_streams(&spec)?;
+    let (streams, ours) = open_streams(&spec)?;
     let listener = listen(bundle).map_err(|e| Failure::setup("cannot listen for attach", e))?;
     init::enter_pid_namespace(&spec.namespaces.pid)?;
     let child = spawn(&spec, streams, &root, alone)?;
+    let (input, sources) = ours.split()?;
     let failed = |e: io::Error| Failure::setup("the container ended while it was started", e);
     let pidfd = process::open(child.as_raw()).map_err(failed)?;
     let started = Started {
@@ -167,26 +169,35 @@ fn spawn(spec: &Spec, streams: Streams, root: &Path, alone: Alone) -> Result<Pid
     }
 }
 
-fn open_streams(spec: &Spec) -> Result<(Streams, Option<Input>, Vec<Source>)> {
+/// The shim's ends of a container's streams.
+enum Ours {
+    Pipes(Option<Input>, Vec<Source>),
+    /// Where the terminal comes from, once the container has made it.
+    Terminal(OwnedFd),
+}
+
+impl Ours {
+    fn split(self) -> Result<(Option<Input>, Vec<Source>)> {
+        let cannot = |e: io::Error| Failure::setup("cannot take the container's terminal", e);
+        match self {
+            Self::Pipes(input, sources) => Ok((input, sources)),
+            Self::Terminal(socket) => {
+                let master = terminal::receive(socket.as_fd()).map_err(cannot)?;
+                let input = Input::new(master.try_clone().map_err(cannot)?, true);
+                Ok((Some(input), vec![Source::new(master, Stream::Stdout)]))
+            }
+        }
+    }
+}
+
+fn open_streams(spec: &Spec) -> Result<(Streams, Ours)> {
     let cannot = |e: nix::Error| Failure::setup("cannot make standard streams", e);
     if spec.stdio.tty {
-        let pty =
-            super::terminal::open().map_err(|e| Failure::setup("cannot make a terminal", e))?;
-        let copy = |fd: &OwnedFd| {
-            fd.try_clone()
-                .map_err(|e| Failure::setup("cannot copy a descriptor", e))
-        };
-        let streams = Streams {
-            stdin: copy(&pty.slave)?,
-            stdout: copy(&pty.slave)?,
-            stderr: pty.slave,
-            tty: true,
-        };
-        let input = Input::new(copy(&pty.master)?, true);
+        let (ours, theirs) = UnixStream::pair()
+            .map_err(|e| Failure::setup("cannot make a socket for the terminal", e))?;
         return Ok((
-            streams,
-            Some(input),
-            vec![Source::new(pty.master, Stream::Stdout)],
+            Streams::Terminal(theirs.into()),
+            Ours::Terminal(ours.into()),
         ));
     }
     let (out_read, stdout) = pipe2(OFlag::O_CLOEXEC).map_err(cannot)?;
@@ -204,14 +215,12 @@ fn open_streams(spec: &Spec) -> Result<(Streams, Option<Input>, Vec<Source>)> {
         Source::new(err_read, Stream::Stderr),
     ];
     Ok((
-        Streams {
+        Streams::Pipes {
             stdin,
             stdout,
             stderr,
-            tty: false,
         },
-        input,
-        sources,
+        Ours::Pipes(input, sources),
     ))
 }
 

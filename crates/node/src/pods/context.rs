@@ -44,9 +44,11 @@ impl Context {
     }
 }
 
+type Pods = HashMap<(String, String), Arc<Pod>>;
+
 /// The pods of this node by namespace and name.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<RwLock<HashMap<(String, String), Arc<Pod>>>>);
+pub struct Registry(Arc<RwLock<Pods>>);
 
 impl Registry {
     /// A pod.

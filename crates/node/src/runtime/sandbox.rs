@@ -51,7 +51,7 @@ pub enum SandboxError {
         /// The sandbox.
         id: String,
         /// Why.
-        source: NetworkError,
+        source: Box<NetworkError>,
     },
     /// Giving the network back.
     #[error("failed to destroy network for sandbox {id:?}: {source}")]
@@ -59,7 +59,7 @@ pub enum SandboxError {
         /// The sandbox.
         id: String,
         /// Why.
-        source: NetworkError,
+        source: Box<NetworkError>,
     },
     /// Namespaces, files.
     #[error("{what}: {source}")]
@@ -121,10 +121,9 @@ impl SandboxRecord {
     /// Whether it is complete and its namespaces are still kept.
     pub fn is_intact(&self) -> bool {
         /// The magic number of the filesystem of namespaces.
-        const NSFS: u64 = 0x6e73_6673;
-        let kept = |path: &PathBuf| {
-            rustix::fs::statfs(path).is_ok_and(|s| s.f_type.cast_unsigned() as u64 == NSFS)
-        };
+        const NSFS: i128 = 0x6e73_6673;
+        let kept =
+            |path: &PathBuf| rustix::fs::statfs(path).is_ok_and(|s| i128::from(s.f_type) == NSFS);
         self.ready && self.namespaces.values().all(kept)
     }
 
@@ -147,7 +146,7 @@ impl Runtime {
             false => Some(self.network.plan(&id, &request.pod).map_err(|source| {
                 SandboxError::Network {
                     id: id.clone(),
-                    source,
+                    source: source.into(),
                 }
             })?),
         };
@@ -222,7 +221,7 @@ impl Runtime {
                 .attach(&sandbox.id, &netns, network)
                 .map_err(|source| SandboxError::Network {
                     id: sandbox.id.clone(),
-                    source,
+                    source: source.into(),
                 })?;
         }
         sandbox.ready = true;
@@ -252,7 +251,7 @@ impl Runtime {
                 .detach(&sandbox.id, netns.as_deref(), network)
                 .map_err(|source| SandboxError::Detach {
                     id: sandbox.id.clone(),
-                    source,
+                    source: source.into(),
                 })?;
         }
         self.forget_sandbox(sandbox)

@@ -1,6 +1,15 @@
 //! Running a command in a container, or attaching to what runs, for a user.
 
-use std::{fs::File, io, os::unix::net::UnixStream, process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::Stdio,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -25,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Runs a command of the launcher for a user. A user who goes away ends it.
 pub async fn run(command: std::process::Command, wanted: Wanted, remote: Remote) {
     let Remote { inbound, outbound } = remote;
-    let outcome = match start(command, wanted) {
+    let outcome = match start(command, wanted).await {
         Ok(running) => running.until_end(inbound, &outbound).await,
         Err(error) => Outcome::Failed(format!("cannot run the command: {error}")),
     };
@@ -43,11 +52,11 @@ struct Running {
     terminal: Option<File>,
 }
 
-fn start(command: std::process::Command, wanted: Wanted) -> io::Result<Running> {
+async fn start(command: std::process::Command, wanted: Wanted) -> io::Result<Running> {
     let mut command = Command::from(command);
     command.kill_on_drop(true);
     if wanted.tty {
-        return start_on_terminal(command);
+        return start_on_terminal(command).await;
     }
     let pipe = |wanted| {
         if wanted {
@@ -70,17 +79,31 @@ fn start(command: std::process::Command, wanted: Wanted) -> io::Result<Running> 
     })
 }
 
-fn start_on_terminal(mut command: Command) -> io::Result<Running> {
-    let pty = terminal::open()?;
-    let slave = || pty.slave.try_clone().map(Stdio::from);
-    command.stdin(slave()?).stdout(slave()?).stderr(slave()?);
-    let child = command.spawn()?;
-    let master = || pty.master.try_clone().map(File::from);
+/// The launcher makes the terminal inside the container and passes it here.
+async fn start_on_terminal(mut command: Command) -> io::Result<Running> {
+    let (ours, theirs) = UnixStream::pair()?;
+    command
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    // Its end of the socket must not stay open here, or a failure would never be noticed.
+    drop(command);
+    let received = tokio::task::spawn_blocking(move || terminal::receive(ours.as_fd())).await?;
+    let Ok(master) = received else {
+        let mut why = String::new();
+        if let Some(stderr) = &mut child.stderr {
+            stderr.read_to_string(&mut why).await?;
+        }
+        return Err(io::Error::other(why.trim().to_owned()));
+    };
+    let master = File::from(master);
+    let copy = || master.try_clone();
     Ok(Running {
-        stdin: Some(Box::new(tokio::fs::File::from_std(master()?))),
-        stdout: Some(Box::new(tokio::fs::File::from_std(master()?))),
+        stdin: Some(Box::new(tokio::fs::File::from_std(copy()?))),
+        stdout: Some(Box::new(tokio::fs::File::from_std(copy()?))),
         stderr: None,
-        terminal: Some(master()?),
+        terminal: Some(master),
         child,
     })
 }
@@ -194,7 +217,7 @@ async fn join(
                     0 => return Ok(()),
                     count => frames.push(buffer.get(..count).unwrap_or_default()),
                 }
-                while let Some((kind, bytes)) = frames.next().map_err(io::Error::other)? {
+                while let Some((kind, bytes)) = frames.take().map_err(io::Error::other)? {
                     let next = match kind {
                         Kind::Stdout if wanted.stdout => Outbound::Stdout(bytes.into()),
                         Kind::Stderr if wanted.stderr => Outbound::Stderr(bytes.into()),
