@@ -6,7 +6,7 @@
 //! network cheap to build. Files under /proc/sys, by contrast, belong to the namespace of the thread that opens them:
 //! use [`NetNs::run`].
 //!
-//! nftables goes through `nlink`, which is asynchronous; its runtime is contained in [`masquerade`].
+//! nftables goes through `nlink`, which is asynchronous; its runtime is contained in [`masquerade`] and [`ports`].
 mod address;
 mod batch;
 mod bridge;
@@ -18,6 +18,7 @@ pub mod masquerade;
 pub mod monitor;
 mod neighbour;
 mod netns;
+pub mod ports;
 mod route;
 mod rule;
 mod socket;

@@ -28,7 +28,7 @@ impl Target for MasqueradeTarget {
 
     fn prune(&mut self, desired: &Desired) -> Result<()> {
         if desired.masquerade.is_none() {
-            masquerade::remove()?;
+            masquerade::disable()?;
         }
         Ok(())
     }
