@@ -132,9 +132,9 @@ fn killing_the_control_plane_loses_no_write_and_no_packet() {
 #[test]
 fn killing_the_node_agent_leaves_its_pods_running() {
     let lab = Lab::up(&["--nodes", "1"]);
-    let before = pids(&lab, "node1", "malha lab serve");
+    let before = pids(&lab, "node1", "^[^ ]*malha lab serve");
     kill(&lab, "node1", "^[^ ]*malha node --kubeconfig");
-    assert_eq!(pids(&lab, "node1", "malha lab serve"), before);
+    assert_eq!(pids(&lab, "node1", "^[^ ]*malha lab serve"), before);
     lab.sh("node1", "setsid malha node --kubeconfig /etc/kubernetes/kubelet.conf --node-name node1 --node-ip 172.20.0.11,fd00:172:20::11 >>/var/log/malha/node.log 2>&1 & true");
     until("logs can be read again", || {
         lab.kubectl_command(&["logs", "probe-node1"])
@@ -144,7 +144,7 @@ fn killing_the_node_agent_leaves_its_pods_running() {
             .success()
     });
     assert_eq!(
-        pids(&lab, "node1", "malha lab serve"),
+        pids(&lab, "node1", "^[^ ]*malha lab serve"),
         before,
         "the pod was adopted, not started again"
     );
