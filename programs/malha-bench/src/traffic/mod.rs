@@ -108,7 +108,7 @@ fn compare(ours: &Figures, baseline: &str, theirs: &Figures, aims: &[Aim]) -> Ve
             baseline: baseline.to_owned(),
             theirs: format!("{other:.2} {unit}"),
             ratio: mine / other,
-            aim: aim.map_or(, |(_, aim)| aim).to_owned(),
+            aim: aim.map_or("", |(_, aim)| aim).to_owned(),
         }
     };
     vec![
