@@ -22,6 +22,7 @@ pub mod machine;
 pub mod mounts;
 pub mod pods;
 pub mod probes;
+mod retry;
 pub mod runtime;
 pub mod server;
 mod teardown;

@@ -173,7 +173,7 @@ fn probes_decide() {
             .until_pod("p", "started", |pod| status(pod).started == Some(true))
             .await;
         assert_eq!(condition(&pod, "Ready"), "False");
-        let kubectl = cluster::kubectls().remove(0);
+        let kubectl = cluster::kubectl::kubectls().remove(0);
         let said = cluster
             .say(&kubectl, &["exec", "p", "--", "touch", "/tmp/ready"], "")
             .await;
@@ -327,7 +327,7 @@ fn pods_outlive_their_agent() {
         let now = DeleteParams::default().grace_period(0);
         cluster.pods().delete("goes", &now).await.unwrap();
         cluster.start_agent();
-        let kubectl = cluster::kubectls().remove(0);
+        let kubectl = cluster::kubectl::kubectls().remove(0);
         cluster
             .until("exec", async || {
                 cluster

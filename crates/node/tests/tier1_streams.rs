@@ -4,7 +4,7 @@ mod cluster;
 
 use std::{path::Path, process::Stdio};
 
-use cluster::{Cluster, in_own_network, kubectls};
+use cluster::{Cluster, in_own_network, kubectl::kubectls};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 

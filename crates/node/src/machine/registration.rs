@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Facts, NetworkState, facts, object, seconds};
-use crate::Config;
+use crate::{Config, retry::Pauses};
 
 /// How often conditions are looked at without a reason.
 const LOOK: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub async fn keep_registered(
         reporter.nodes.clone(),
         watcher::Config::default().fields(&fields),
     )
-    .default_backoff();
+    .backoff(Pauses::default());
     let mut events = pin!(events);
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);

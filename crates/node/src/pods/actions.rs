@@ -1,6 +1,6 @@
 //! What a worker does: prepare, start, stop, and take in what containers and probes tell.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Container;
@@ -12,21 +12,19 @@ use super::{
     downward::Surroundings,
     ended,
     inputs::Inputs,
-    observed::{Instance, Run, SandboxState, Track},
+    observed::{Instance, Run},
     prepare, resources, stop,
     worker::{Message, Worker, blocking},
 };
 use crate::{
     events::Kind,
     launch::spec::Spec,
-    probes::{self, Finding, Target},
-    runtime::{ContainerRecord, SandboxRecord, StartError, State},
+    probes::{self, Target},
+    runtime::{ContainerRecord, SandboxRecord, StartError},
 };
 
-/// Pause after the first failure to prepare a pod; doubled …
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// … up to this.
-const LAST_PAUSE: Duration = Duration::from_secs(10);
+/// Pause after a container cannot be waited for.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a container that cannot be configured is tried again.
 const CONFIG_PAUSE: Duration = Duration::from_secs(5);
 /// A hook after the start may take this long.
@@ -63,118 +61,10 @@ impl Worker {
             .pod(&self.pod, container, Kind::Warning, reason, message);
     }
 
-    fn note(&self, container: &str, reason: &'static str, message: impl Into<String>) {
+    pub(super) fn note(&self, container: &str, reason: &'static str, message: impl Into<String>) {
         self.context
             .events
             .pod(&self.pod, Some(container), Kind::Normal, reason, message);
-    }
-
-    /// Volumes, sandbox, files.
-    pub(super) async fn prepare(&mut self) {
-        self.seen.since.get_or_insert_with(Timestamp::now);
-        match self.try_prepare().await {
-            Ok(()) => {
-                self.failures = 0;
-                self.seen.prepare_at = None;
-                self.seen.sandbox = SandboxState::Ready;
-            }
-            Err((reason, message)) => {
-                tracing::info!(pod = self.name(), reason, message, "pod not prepared");
-                self.warn(None, reason, message);
-                let pause = FIRST_PAUSE
-                    .saturating_mul(1 << self.failures.min(5))
-                    .min(LAST_PAUSE);
-                self.failures += 1;
-                self.seen.prepare_at = later(pause);
-            }
-        }
-    }
-
-    async fn try_prepare(&mut self) -> Result<(), (&'static str, String)> {
-        let request = match prepare::request(&self.pod, self.sandboxes) {
-            Ok(request) => request,
-            Err((reason, message)) => {
-                self.seen.rejected = Some((reason, message.clone()));
-                return Err(("SysctlForbidden", message));
-            }
-        };
-        let network = self.context.watched.network.borrow().message();
-        if let Some(why) = network.filter(|_| !request.host_network) {
-            return Err(("NetworkNotReady", format!("network is not ready: {why}")));
-        }
-        self.places = self
-            .context
-            .volumes
-            .set_up(&self.pod, &self.around())
-            .await
-            .map_err(|e| ("FailedMount", e.to_string()))?;
-        let (context, old) = (self.context.clone(), self.sandbox.take());
-        let made = blocking(move || {
-            if let Some(old) = old {
-                context.runtime.remove_sandbox(&old)?;
-            }
-            Ok(context.runtime.create_sandbox(&request)?)
-        });
-        let sandbox = made.await.map_err(|e| {
-            (
-                "FailedCreatePodSandBox",
-                format!("Failed to create pod sandbox: {e:#}"),
-            )
-        })?;
-        if self.sandboxes > 0 {
-            self.run_init_again();
-        }
-        self.sandboxes += 1;
-        self.take_sandbox(sandbox);
-        let pod_dir = self.context.volumes.pod_dir(&self.uid());
-        prepare::write_etc(&self.pod, &self.ips(), &self.context.config, &pod_dir).map_err(
-            |e| {
-                (
-                    "FailedCreatePodSandBox",
-                    format!("cannot write the pod's files: {e}"),
-                )
-            },
-        )?;
-        // Fields that name the pod's addresses are known only now.
-        if self.pod.spec.as_ref().is_some_and(|s| s.volumes.is_some()) {
-            let _ = self.context.volumes.set_up(&self.pod, &self.around()).await;
-        }
-        Ok(())
-    }
-
-    pub(super) fn take_sandbox(&mut self, sandbox: SandboxRecord) {
-        self.seen.ips = sandbox
-            .network
-            .as_ref()
-            .map(|n| n.ips.clone())
-            .unwrap_or_default();
-        self.sandbox = Some(sandbox);
-    }
-
-    fn ips(&self) -> Vec<IpAddr> {
-        self.around()
-            .pod_ips
-            .iter()
-            .filter_map(|ip| ip.parse().ok())
-            .collect()
-    }
-
-    /// A new sandbox is initialized anew.
-    fn run_init_again(&mut self) {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        for container in spec.init_containers.iter().flatten() {
-            if let Some(track) = self.seen.containers.get_mut(&container.name) {
-                track.last = track.ended().cloned();
-                track.current = None;
-            }
-        }
-    }
-
-    /// Contents of volumes as they are now.
-    pub(super) async fn refresh(&mut self) {
-        if let Err(error) = self.context.volumes.set_up(&self.pod, &self.around()).await {
-            tracing::warn!(pod = self.name(), %error, "cannot bring volumes up to date");
-        }
     }
 
     /// Starts a container (again).
@@ -347,7 +237,7 @@ impl Worker {
                         tracing::warn!(container = record.id, %error, "cannot wait for a container")
                     }
                 }
-                tokio::time::sleep(FIRST_PAUSE).await;
+                tokio::time::sleep(WAIT_PAUSE).await;
             };
             let (id, cgroup) = (record.id.clone(), record.cgroup.clone());
             let removed = blocking(move || Ok(context.runtime.cgroups().remove(&cgroup)?)).await;
@@ -455,73 +345,6 @@ impl Worker {
         ));
     }
 
-    /// A container has ended.
-    pub(super) fn ended(&mut self, name: &str, id: &str, state: &State) {
-        let (Some(container), Some(record)) = (self.find(name), self.record(name).cloned()) else {
-            return;
-        };
-        let State::Exited(started, exit) = state else {
-            return;
-        };
-        if let Some(probe) = self.probes.remove(name) {
-            probe.abort();
-        }
-        let ended = ended::of_exit(&container, &record, started, exit);
-        tracing::info!(
-            pod = self.name(),
-            container = name,
-            code = ended.code,
-            reason = ended.reason,
-            "container ended"
-        );
-        let track: &mut Track = self.seen.containers.entry(name.to_owned()).or_default();
-        if let Some(instance) = track.current.as_mut().filter(|i| i.id == id) {
-            instance.run = Run::Ended(ended);
-        }
-        self.tell_of_backoff(&container);
-    }
-
-    fn tell_of_backoff(&self, container: &Container) {
-        let Some(track) = self.seen.track(&container.name) else {
-            return;
-        };
-        let pause = track.ended().and_then(|e| track.backoff.until(e.finished));
-        if pause.is_some_and(|(until, _)| until > Timestamp::now())
-            && self.pod.metadata.deletion_timestamp.is_none()
-        {
-            let text = format!(
-                "Back-off restarting failed container {} in pod {}",
-                container.name,
-                self.name()
-            );
-            self.warn(Some(&container.name), "BackOff", text);
-        }
-    }
-
-    /// A probe has something to say.
-    pub(super) fn found(&mut self, finding: Finding) {
-        let name = finding.container.clone();
-        if let Some(why) = &finding.failure {
-            let text = format!("{} probe failed: {}", finding.kind.name(), why.trim_end());
-            self.warn(Some(&name), "Unhealthy", text);
-        }
-        let track = self.seen.containers.get_mut(&name);
-        let Some(instance) = track
-            .and_then(|t| t.current.as_mut())
-            .filter(|i| i.id == finding.id)
-        else {
-            return;
-        };
-        match (finding.kind, finding.changed) {
-            (probes::Kind::Startup, Some(true)) => instance.started = true,
-            (probes::Kind::Startup | probes::Kind::Liveness, Some(false)) => {
-                instance.unhealthy = true
-            }
-            (probes::Kind::Readiness, Some(ready)) => instance.ready = ready,
-            _ => {}
-        }
-    }
-
     /// Keeps the last run, for its log and state, and the log of the one before.
     async fn forget_old_runs(&mut self, name: &str) {
         let Some(runs) = self.records.get_mut(name) else {
@@ -547,7 +370,7 @@ impl Worker {
     }
 }
 
-fn later(pause: Duration) -> Option<Timestamp> {
+pub(super) fn later(pause: Duration) -> Option<Timestamp> {
     Timestamp::now()
         .checked_add(SignedDuration::try_from(pause).ok()?)
         .ok()

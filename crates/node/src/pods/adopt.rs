@@ -119,21 +119,18 @@ impl Worker {
         }
         let run = match state {
             State::Running(started) => {
-                let intact = self.seen.sandbox == SandboxState::Ready;
-                if intact {
-                    tracing::info!(
-                        pod = self.name(),
-                        container = record.name,
-                        "container goes on"
-                    );
-                    self.runs(container, record, started.at);
-                    return;
+                if self.seen.sandbox != SandboxState::Ready {
+                    // Its network is gone: a new sandbox needs new containers.
+                    let _ = self
+                        .context
+                        .runtime
+                        .signal(record, rustix::process::Signal::KILL);
                 }
-                // Its network is gone: a new sandbox needs new containers.
-                let _ = self
-                    .context
-                    .runtime
-                    .signal(record, rustix::process::Signal::KILL);
+                tracing::info!(
+                    pod = self.name(),
+                    container = record.name,
+                    "container goes on"
+                );
                 self.runs(container, record, started.at);
                 return;
             }

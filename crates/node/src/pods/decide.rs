@@ -1,6 +1,6 @@
 //! What is to be done next for a pod. Pure: the same pod, observation and time give the same steps.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::observed::{Observed, SandboxState, init_done, is_over, is_sidecar, policy, restarts};
@@ -10,6 +10,8 @@ use super::observed::{Observed, SandboxState, init_done, is_over, is_sidecar, po
 pub enum Step {
     /// Volumes, then the sandbox.
     Prepare,
+    /// The pod has failed for good: reason and message.
+    Fail(String, String),
     /// Start a container (again).
     Start(String),
     /// Stop a container.
@@ -60,6 +62,11 @@ pub fn decide(pod: &Pod, seen: &Observed, now: Timestamp) -> Decision {
         return wind_up(spec, seen, deleted);
     }
     let mut decision = Decision::steps(stop_unhealthy(seen));
+    match deadline(spec, seen) {
+        Some(at) if at <= now => return Decision::steps(vec![too_late()]),
+        Some(at) => decision.wake_at(at),
+        None => {}
+    }
     if seen.sandbox != SandboxState::Ready {
         match seen.prepare_at.filter(|at| *at > now) {
             Some(at) => decision.wake_at(at),
@@ -77,6 +84,18 @@ pub fn decide(pod: &Pod, seen: &Observed, now: Timestamp) -> Decision {
         consider(container, policy(spec, container), seen, now, &mut decision);
     }
     decision
+}
+
+/// When the pod has had its time.
+fn deadline(spec: &PodSpec, seen: &Observed) -> Option<Timestamp> {
+    seen.since?
+        .checked_add(SignedDuration::from_secs(spec.active_deadline_seconds?))
+        .ok()
+}
+
+fn too_late() -> Step {
+    let message = "Pod was active on the node longer than the specified deadline";
+    Step::Fail("DeadlineExceeded".to_owned(), message.to_owned())
 }
 
 /// Stops what runs (sidecars last), then gives everything back.
@@ -330,6 +349,19 @@ mod tests {
             ..Observed::default()
         };
         assert_eq!(steps(&pod, &released), "Finish");
+    }
+
+    #[test]
+    fn a_pod_has_its_time() {
+        let mut pod = pod("Always", &[], &["a"]);
+        pod.spec.as_mut().unwrap().active_deadline_seconds = Some(50);
+        let mut seen = seen(&[("a", running())]);
+        seen.since = Some(at(60));
+        assert_eq!(steps(&pod, &seen), "wake 110");
+        seen.since = Some(at(50));
+        assert!(steps(&pod, &seen).starts_with("Fail"));
+        seen.rejected = Some(("DeadlineExceeded".into(), String::new()));
+        assert_eq!(steps(&pod, &seen), "stop a Over");
     }
 
     #[test]

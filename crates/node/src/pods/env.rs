@@ -100,14 +100,14 @@ fn value(
         match (&source.config_map_key_ref, &source.secret_key_ref) {
             (Some(r), _) => (
                 lookup.config_map(&r.name),
-                "configmap",
+                "ConfigMap",
                 &r.name,
                 &r.key,
                 r.optional,
             ),
             (None, Some(r)) => (
                 lookup.secret(&r.name),
-                "secret",
+                "Secret",
                 &r.name,
                 &r.key,
                 r.optional,
@@ -117,17 +117,10 @@ fn value(
     match data.map(|data| data.get(key)) {
         Some(Some(value)) => Ok(Some(value.clone())),
         _ if optional == Some(true) => Ok(None),
-        Some(None) => {
-            let kind = if kind == "secret" {
-                "Secret"
-            } else {
-                "ConfigMap"
-            };
-            Err(ConfigError(format!(
-                "couldn't find key {key} in {kind} {name}"
-            )))
-        }
-        None => Err(not_found(kind, name)),
+        Some(None) => Err(ConfigError(format!(
+            "couldn't find key {key} in {kind} {name}"
+        ))),
+        None => Err(not_found(&kind.to_ascii_lowercase(), name)),
     }
 }
 

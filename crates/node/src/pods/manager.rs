@@ -20,7 +20,7 @@ use super::{
     stop::Update,
     worker::{Left, Worker, blocking},
 };
-use crate::{machine::NetworkState, runtime::Inventory};
+use crate::{machine::NetworkState, retry::Pauses, runtime::Inventory};
 
 /// What is left of pods that nobody remembers is asked to end, for this long.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
@@ -29,7 +29,8 @@ const LEFTOVER_GRACE: Duration = Duration::from_secs(10);
 pub async fn run(context: Arc<Context>) {
     let fields = format!("spec.nodeName={}", context.config.node_name);
     let pods: Api<Pod> = Api::all(context.client.clone());
-    let events = watcher(pods, watcher::Config::default().fields(&fields)).default_backoff();
+    let events =
+        watcher(pods, watcher::Config::default().fields(&fields)).backoff(Pauses::default());
     let mut events = pin!(events);
     let mut manager = Manager {
         left: by_pod(&context),

@@ -63,6 +63,8 @@ pub struct Worker {
     pub(super) records: BTreeMap<String, Vec<ContainerRecord>>,
     pub(super) probes: BTreeMap<String, AbortHandle>,
     pub(super) updates: watch::Receiver<Update>,
+    /// What it saw last is seen, so that no change is missed between a failure and the wait for better.
+    pub(super) network: watch::Receiver<NetworkState>,
     pub(super) sender: mpsc::Sender<Message>,
     pub(super) failures: u32,
     messages: mpsc::Receiver<Message>,
@@ -86,6 +88,7 @@ impl Worker {
         let reporter = Reporter::start(context.client.clone(), &pod);
         let mut worker = Self {
             seen: adopt::seed(&pod),
+            network: context.watched.network.clone(),
             context,
             pod,
             sandbox: None,
@@ -119,6 +122,7 @@ impl Worker {
                 tracing::debug!(pod = self.name(), ?step, "step");
                 match step {
                     Step::Prepare => self.prepare().await,
+                    Step::Fail(reason, message) => self.seen.rejected = Some((reason, message)),
                     Step::Start(container) => self.start(&container).await,
                     Step::Stop(container, why) => self.stop(&container, why),
                     Step::Release => {
@@ -171,8 +175,6 @@ impl Worker {
         let now = Timestamp::now();
         let pause = wake.map(|at| at.duration_since(now).unsigned_abs());
         let preparing = self.seen.sandbox == SandboxState::Absent;
-        let mut network = self.context.watched.network.clone();
-        network.borrow_and_update();
         tokio::select! {
             changed = self.updates.changed() => match changed {
                 Ok(()) => self.take_update(),
@@ -181,8 +183,8 @@ impl Worker {
             },
             Some(message) = self.messages.recv() => self.take(message),
             () = sleep(pause), if pause.is_some() => {}
-            Ok(()) = network.changed(), if preparing => {
-                if matches!(*network.borrow(), NetworkState::Ready(_)) {
+            Ok(()) = self.network.changed(), if preparing => {
+                if matches!(*self.network.borrow(), NetworkState::Ready(_)) {
                     self.seen.prepare_at = None;
                 }
             }

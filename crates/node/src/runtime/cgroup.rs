@@ -1,8 +1,8 @@
 //! Cgroups of both versions, wherever they are mounted.
 //!
-//! A cgroup is named by a path, `malha/NODE/podUID/CONTAINER`, and made in every hierarchy that matters: those with a
-//! controller for a limit, and those that a service manager follows processes by. A controller is taken from version 2
-//! if that has it, else from version 1.
+//! A cgroup is named by a path, `malha/NODE/podUID/CONTAINER`, and made in every hierarchy that matters: that of version
+//! 2, and those of version 1 with a controller for a limit that version 2 does not have. A service manager's own
+//! hierarchy is left alone: pods stay in the agent's unit there, which is to be ended with `KillMode=process`.
 
 use std::{
     collections::BTreeSet,
@@ -185,14 +185,14 @@ impl Hierarchy {
 fn hierarchies(table: &MountTable, available: impl Fn(&Path) -> String) -> Vec<Hierarchy> {
     let mut taken: BTreeSet<&'static str> = BTreeSet::new();
     let mut found: Vec<Hierarchy> = Vec::new();
-    let mut add = |mount: &MountEntry, version, offered: &dyn Fn(&str) -> bool, named: bool| {
+    let mut add = |mount: &MountEntry, version, offered: &dyn Fn(&str) -> bool| {
         if found.iter().any(|h| h.point == mount.point) {
             return;
         }
         let mut controllers: BTreeSet<&'static str> =
             CONTROLLERS.into_iter().filter(|c| offered(c)).collect();
         controllers.retain(|c| taken.insert(c));
-        if named || !controllers.is_empty() {
+        if version == Version::V2 || !controllers.is_empty() {
             found.push(Hierarchy {
                 point: mount.point.clone(),
                 version,
@@ -202,17 +202,13 @@ fn hierarchies(table: &MountTable, available: impl Fn(&Path) -> String) -> Vec<H
     };
     for mount in table.iter().filter(|m| m.kind == "cgroup2") {
         let offered = available(&mount.point);
-        add(
-            mount,
-            Version::V2,
-            &|c| offered.split_whitespace().any(|o| o == c),
-            true,
-        );
+        add(mount, Version::V2, &|c| {
+            offered.split_whitespace().any(|o| o == c)
+        });
     }
     for mount in table.iter().filter(|m| m.kind == "cgroup") {
         let options: Vec<&str> = mount.super_options.split(',').collect();
-        let named = options.contains(&"name=systemd");
-        add(mount, Version::V1, &|c| options.contains(&c), named);
+        add(mount, Version::V1, &|c| options.contains(&c));
     }
     found
 }
@@ -326,7 +322,6 @@ mod tests {
                 point("/c/cpu", &["cpu"]),
                 point("/c/memory", &["memory"]),
                 point("/c/pids", &["pids"]),
-                point("/c/systemd", &[]),
             ]
         );
         assert_eq!(

@@ -258,28 +258,7 @@ async fn serve_spdy(
     let of = |kind: &str| streams.get(kind).copied();
     let (stdin, resizing) = (of("stdin"), of("resize"));
     let handle = session.handle;
-    let mut events = session.events;
-    let reading = tokio::spawn(async move {
-        let mut size: Vec<u8> = Vec::new();
-        while let Some(event) = events.recv().await {
-            let next = match event {
-                Event::Data(id, bytes) if Some(id) == stdin => Some(Inbound::Stdin(bytes.into())),
-                Event::End(id) | Event::Reset(id) if Some(id) == stdin => Some(Inbound::End),
-                Event::Data(id, bytes) if Some(id) == resizing => {
-                    size.extend_from_slice(&bytes);
-                    let next = resize(&size);
-                    if next.is_some() || size.len() > 1024 {
-                        size.clear();
-                    }
-                    next
-                }
-                _ => None,
-            };
-            if let Some(next) = next {
-                let _ = incoming.send(next).await;
-            }
-        }
-    });
+    let reading = tokio::spawn(read_spdy(session.events, stdin, resizing, incoming));
     let send = async |kind: &str, bytes: Vec<u8>| match of(kind) {
         Some(id) if !bytes.is_empty() => handle.data(id, bytes).await,
         _ => true,
@@ -303,6 +282,34 @@ async fn serve_spdy(
         reading.abort();
     }
     handle.go_away().await;
+}
+
+/// Passes on what comes on the streams for standard input and for the terminal's size.
+async fn read_spdy(
+    mut events: mpsc::Receiver<Event>,
+    stdin: Option<u32>,
+    resizing: Option<u32>,
+    incoming: mpsc::Sender<Inbound>,
+) {
+    let mut size: Vec<u8> = Vec::new();
+    while let Some(event) = events.recv().await {
+        let next = match event {
+            Event::Data(id, bytes) if Some(id) == stdin => Some(Inbound::Stdin(bytes.into())),
+            Event::End(id) | Event::Reset(id) if Some(id) == stdin => Some(Inbound::End),
+            Event::Data(id, bytes) if Some(id) == resizing => {
+                size.extend_from_slice(&bytes);
+                let next = resize(&size);
+                if next.is_some() || size.len() > 1024 {
+                    size.clear();
+                }
+                next
+            }
+            _ => None,
+        };
+        if let Some(next) = next {
+            let _ = incoming.send(next).await;
+        }
+    }
 }
 
 /// Waits for the streams that belong to the request, by their types.

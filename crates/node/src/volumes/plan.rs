@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Volume, VolumeProjection};
 
 use crate::pods::resources::units;
 
@@ -76,12 +76,6 @@ const TOKEN_SECONDS: i64 = 3600;
 /// # Errors
 /// A kind of volume that this agent does not have.
 pub fn plan(volume: &Volume) -> Result<Plan, String> {
-    let mode = |mode: Option<i32>| mode.unwrap_or(DEFAULT_MODE).cast_unsigned() & 0o7777;
-    let keyed = |name: &str, items: &Option<Vec<KeyToPath>>, optional: Option<bool>| Keyed {
-        name: name.to_owned(),
-        items: items.clone(),
-        optional: optional == Some(true),
-    };
     if let Some(host) = &volume.host_path {
         let kind = host.type_.clone().unwrap_or_default();
         return Ok(Plan::Host {
@@ -101,7 +95,7 @@ pub fn plan(volume: &Volume) -> Result<Plan, String> {
         return Ok(files(
             "kubernetes.io~configmap",
             false,
-            mode(map.default_mode),
+            map.default_mode,
             vec![source],
         ));
     }
@@ -111,7 +105,7 @@ pub fn plan(volume: &Volume) -> Result<Plan, String> {
         return Ok(files(
             "kubernetes.io~secret",
             true,
-            mode(secret.default_mode),
+            secret.default_mode,
             vec![source],
         ));
     }
@@ -120,44 +114,21 @@ pub fn plan(volume: &Volume) -> Result<Plan, String> {
         return Ok(files(
             "kubernetes.io~downward-api",
             false,
-            mode(downward.default_mode),
+            downward.default_mode,
             vec![source],
         ));
     }
     if let Some(projected) = &volume.projected {
-        let mut sources = Vec::new();
-        for source in projected.sources.iter().flatten() {
-            if let Some(map) = &source.config_map {
-                sources.push(Source::ConfigMap(keyed(
-                    &map.name,
-                    &map.items,
-                    map.optional,
-                )));
-            } else if let Some(secret) = &source.secret {
-                sources.push(Source::Secret(keyed(
-                    &secret.name,
-                    &secret.items,
-                    secret.optional,
-                )));
-            } else if let Some(downward) = &source.downward_api {
-                sources.push(Source::Downward(downward.items.clone().unwrap_or_default()));
-            } else if let Some(token) = &source.service_account_token {
-                sources.push(Source::Token {
-                    audience: token.audience.clone().filter(|a| !a.is_empty()),
-                    seconds: token.expiration_seconds.unwrap_or(TOKEN_SECONDS),
-                    path: token.path.clone(),
-                });
-            } else {
-                return Err(format!(
-                    "volume {:?}: this projected source is not supported here",
-                    volume.name
-                ));
-            }
-        }
+        let sources = projected
+            .sources
+            .iter()
+            .flatten()
+            .map(|s| projection(&volume.name, s));
+        let sources = sources.collect::<Result<_, _>>()?;
         return Ok(files(
             "kubernetes.io~projected",
             true,
-            mode(projected.default_mode),
+            projected.default_mode,
             sources,
         ));
     }
@@ -168,7 +139,46 @@ pub fn plan(volume: &Volume) -> Result<Plan, String> {
     ))
 }
 
-fn files(plugin: &'static str, memory: bool, mode: u32, sources: Vec<Source>) -> Plan {
+fn projection(volume: &str, source: &VolumeProjection) -> Result<Source, String> {
+    if let Some(map) = &source.config_map {
+        return Ok(Source::ConfigMap(keyed(
+            &map.name,
+            &map.items,
+            map.optional,
+        )));
+    }
+    if let Some(secret) = &source.secret {
+        return Ok(Source::Secret(keyed(
+            &secret.name,
+            &secret.items,
+            secret.optional,
+        )));
+    }
+    if let Some(downward) = &source.downward_api {
+        return Ok(Source::Downward(downward.items.clone().unwrap_or_default()));
+    }
+    if let Some(token) = &source.service_account_token {
+        return Ok(Source::Token {
+            audience: token.audience.clone().filter(|a| !a.is_empty()),
+            seconds: token.expiration_seconds.unwrap_or(TOKEN_SECONDS),
+            path: token.path.clone(),
+        });
+    }
+    Err(format!(
+        "volume {volume:?}: this projected source is not supported on this node"
+    ))
+}
+
+fn keyed(name: &str, items: &Option<Vec<KeyToPath>>, optional: Option<bool>) -> Keyed {
+    Keyed {
+        name: name.to_owned(),
+        items: items.clone(),
+        optional: optional == Some(true),
+    }
+}
+
+fn files(plugin: &'static str, memory: bool, mode: Option<i32>, sources: Vec<Source>) -> Plan {
+    let mode = mode.unwrap_or(DEFAULT_MODE).cast_unsigned() & 0o7777;
     Plan::Files {
         plugin,
         memory,

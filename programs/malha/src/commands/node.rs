@@ -94,7 +94,8 @@ fn start(args: Args) -> Result<ExitCode> {
             tokio::select! { _ = end.recv() => {}, _ = interrupt.recv() => {} }
         };
         malha_node::run(config, shutdown).await?;
-        Ok(ExitCode::SUCCESS)
+        // A plugin that hangs must not keep the agent from ending; whatever it was about is written down.
+        std::process::exit(0)
     })
 }
 

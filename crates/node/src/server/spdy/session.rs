@@ -133,13 +133,10 @@ async fn read_all<S: AsyncRead>(
     let mut decoder = Decoder::default();
     let mut open: HashSet<u32> = HashSet::new();
     loop {
-        let mut head = [0; HEAD];
-        if read.read_exact(&mut head).await.is_err() {
+        let Some(next) = read_frame(&mut read).await? else {
             return Ok(());
-        }
-        let mut payload = vec![0; frame::payload_length(&head).map_err(io::Error::other)?];
-        read.read_exact(&mut payload).await?;
-        let happened = match frame::parse(&head, &payload).map_err(io::Error::other)? {
+        };
+        let happened = match next {
             Frame::SynStream { stream, fin, block } => {
                 let headers = decoder.decode(&block).map_err(io::Error::other)?;
                 if open.len() >= MAX_STREAMS || !open.insert(stream) {
@@ -186,6 +183,19 @@ async fn read_all<S: AsyncRead>(
             }
         }
     }
+}
+
+/// `None` at the connection's end.
+async fn read_frame<S: AsyncRead>(read: &mut ReadHalf<S>) -> io::Result<Option<Frame>> {
+    let mut head = [0; HEAD];
+    if read.read_exact(&mut head).await.is_err() {
+        return Ok(None);
+    }
+    let mut payload = vec![0; frame::payload_length(&head).map_err(io::Error::other)?];
+    read.read_exact(&mut payload).await?;
+    frame::parse(&head, &payload)
+        .map(Some)
+        .map_err(io::Error::other)
 }
 
 #[cfg(test)]
