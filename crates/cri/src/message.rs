@@ -1,0 +1,250 @@
+//! The messages, with the fields that are used. Numbers are those of `runtime/v1/api.proto` in kubernetes/cri-api.
+
+use crate::wire::{Writer, fields};
+
+/// Which runtime answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runtime {
+    /// Such as `containerd`.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+}
+
+/// A pod's sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// What CNI calls the container ID.
+    pub id: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// Whether it runs.
+    pub ready: bool,
+}
+
+/// A sandbox to be started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxConfig {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID.
+    pub uid: String,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// Directory of its containers' logs.
+    pub log_directory: String,
+    /// Ports of the node that lead to it.
+    pub port_mappings: Vec<PortMapping>,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Control group that its own is made in.
+    pub cgroup_parent: String,
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortMapping {
+    /// UDP instead of TCP.
+    pub udp: bool,
+    /// The pod's.
+    pub container_port: u16,
+    /// The node's.
+    pub host_port: u16,
+    /// On this address of the node only; empty: on all.
+    pub host_ip: String,
+}
+
+/// How a sandbox is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SandboxStatus {
+    /// Whether it runs.
+    pub ready: bool,
+    /// Its addresses, the first one of the network's first family.
+    pub addresses: Vec<String>,
+}
+
+impl Runtime {
+    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+        let mut runtime = Self::default();
+        for (field, value) in fields(message)? {
+            match field {
+                2 => runtime.name = value.text(),
+                3 => runtime.version = value.text(),
+                _ => {}
+            }
+        }
+        Some(runtime)
+    }
+}
+
+impl Sandbox {
+    /// All of a `ListPodSandboxResponse`.
+    pub(crate) fn decode_list(message: &[u8]) -> Option<Vec<Self>> {
+        let items = fields(message)?
+            .into_iter()
+            .filter(|(field, _)| *field == 1);
+        items.map(|(_, item)| Self::decode(item.bytes())).collect()
+    }
+
+    fn decode(message: &[u8]) -> Option<Self> {
+        // A state that is not there is the first of its kind: ready.
+        let mut sandbox = Self {
+            ready: true,
+            ..Self::default()
+        };
+        for (field, value) in fields(message)? {
+            match field {
+                1 => sandbox.id = value.text(),
+                2 => sandbox.take_metadata(value.bytes())?,
+                3 => sandbox.ready = value.number() == 0,
+                _ => {}
+            }
+        }
+        Some(sandbox)
+    }
+
+    fn take_metadata(&mut self, message: &[u8]) -> Option<()> {
+        for (field, value) in fields(message)? {
+            match field {
+                1 => self.name = value.text(),
+                2 => self.uid = value.text(),
+                3 => self.namespace = value.text(),
+                _ => {}
+            }
+        }
+        Some(())
+    }
+}
+
+impl SandboxConfig {
+    /// A `RunPodSandboxRequest`.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let metadata = Writer::default()
+            .text(1, &self.name)
+            .text(2, &self.uid)
+            .text(3, &self.namespace)
+            .number(4, u64::from(self.attempt));
+        let mut config = Writer::default()
+            .message(1, metadata)
+            .text(2, &self.name)
+            .text(3, &self.log_directory);
+        for port in &self.port_mappings {
+            let port = Writer::default()
+                .number(1, u64::from(port.udp))
+                .number(2, u64::from(port.container_port))
+                .number(3, u64::from(port.host_port))
+                .text(4, &port.host_ip);
+            config = config.message(5, port);
+        }
+        for (key, value) in &self.labels {
+            config = config.entry(6, key, value);
+        }
+        // Namespaces of its own (0) for network and IPC, and for every container one of PIDs (1).
+        let namespaces = Writer::default().number(2, 1);
+        let security = Writer::default().message(1, namespaces);
+        let linux = Writer::default()
+            .text(1, &self.cgroup_parent)
+            .message(2, security);
+        Writer::default()
+            .message(1, config.message(8, linux))
+            .finish()
+    }
+}
+
+impl SandboxStatus {
+    /// A `PodSandboxStatusResponse`.
+    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+        let response = fields(message)?;
+        let (_, status) = response.into_iter().find(|(field, _)| *field == 1)?;
+        let mut found = Self {
+            ready: true,
+            ..Self::default()
+        };
+        for (field, value) in fields(status.bytes())? {
+            match field {
+                3 => found.ready = value.number() == 0,
+                5 => found.take_network(value.bytes())?,
+                _ => {}
+            }
+        }
+        Some(found)
+    }
+
+    fn take_network(&mut self, message: &[u8]) -> Option<()> {
+        for (field, value) in fields(message)? {
+            match field {
+                1 => self.addresses.push(value.text()),
+                2 => {
+                    let more = fields(value.bytes())?.into_iter();
+                    let more = more.filter(|(field, _)| *field == 1);
+                    self.addresses.extend(more.map(|(_, value)| value.text()));
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    }
+}
+
+/// A message with an ID as its first field, as several requests and answers are.
+pub(crate) fn encode_id(id: &str) -> Vec<u8> {
+    Writer::default().text(1, id).finish()
+}
+
+/// The first field of a message, as text.
+pub(crate) fn decode_id(message: &[u8]) -> Option<String> {
+    let found = fields(message)?.into_iter().find(|(field, _)| *field == 1);
+    found.map(|(_, value)| value.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sandboxes_are_read() {
+        let metadata = Writer::default()
+            .text(1, "web-0")
+            .text(2, "uid-1")
+            .text(3, "default")
+            .number(4, 3);
+        let stopped = Writer::default()
+            .text(1, "b2")
+            .number(3, 1)
+            .number(4, 1_700_000_000_000_000_000)
+            .entry(5, "app", "web");
+        let running = Writer::default().text(1, "a1").message(2, metadata);
+        let list = Writer::default()
+            .message(1, running)
+            .message(1, stopped)
+            .finish();
+        let read = Sandbox::decode_list(&list).unwrap();
+        let wanted = Sandbox {
+            id: "a1".to_owned(),
+            namespace: "default".to_owned(),
+            name: "web-0".to_owned(),
+            uid: "uid-1".to_owned(),
+            ready: true,
+        };
+        assert_eq!(read[0], wanted);
+        assert_eq!((read[1].id.as_str(), read[1].ready), ("b2", false));
+        assert_eq!(Sandbox::decode_list(&[]), Some(Vec::new()));
+        assert_eq!(Sandbox::decode_list(&list[..list.len() - 1]), None);
+    }
+
+    #[test]
+    fn addresses_of_both_families_are_read() {
+        let more = Writer::default().text(1, "fd00::2");
+        let network = Writer::default().text(1, "10.0.0.2").message(2, more);
+        let status = Writer::default().text(1, "a1").message(5, network);
+        let read = SandboxStatus::decode(&Writer::default().message(1, status).finish()).unwrap();
+        assert_eq!(read.addresses, ["10.0.0.2", "fd00::2"]);
+        assert!(read.ready);
+    }
+}

@@ -1,0 +1,80 @@
+//! What tests have to know of a cluster.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// The environment variable that names the file.
+pub const VARIABLE: &str = "MALHA_E2E";
+
+/// A cluster and its hosts, as JSON.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// How to call kubectl as an administrator: the program and its first arguments.
+    pub kubectl: Vec<String>,
+    /// The image that is on every host (`make image`).
+    pub image: String,
+    /// Another image of Malha on every host, to upgrade to.
+    pub next_image: String,
+    /// Path of the program `malha` on every host and on the machine outside.
+    pub malha: String,
+    /// URL of the API server, as nodes reach it.
+    pub api_server: String,
+    /// Every node of the cluster.
+    pub hosts: Vec<Host>,
+    /// A machine that nodes reach and that is none.
+    pub outside: Outside,
+    /// How to run kube-proxy on every host; absent: the cluster always has it.
+    pub kube_proxy: Option<KubeProxy>,
+}
+
+/// A node's host.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// The Node object's name.
+    pub name: String,
+    /// The address at which other hosts reach it.
+    pub address: String,
+    /// What to put before a command that is to run there as root: `["ssh", "root@10.0.0.1"]`.
+    pub run: Vec<String>,
+}
+
+/// A machine outside.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// Its address.
+    pub address: String,
+    /// What to put before a command that is to run there.
+    pub run: Vec<String>,
+}
+
+/// Commands that start kube-proxy everywhere, and end it with all its rules.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubeProxy {
+    /// Returns when it has been started.
+    pub start: Vec<String>,
+    /// Returns when its rules are gone.
+    pub stop: Vec<String>,
+}
+
+impl Description {
+    /// The one that `MALHA_E2E` names.
+    ///
+    /// # Panics
+    /// When there is none, or it cannot be understood.
+    #[must_use]
+    pub fn load() -> Self {
+        let path = std::env::var_os(VARIABLE)
+            .map(PathBuf::from)
+            .unwrap_or_else(|| {
+                panic!("{VARIABLE} has to name a cluster's description: run make e2e-kubernetes")
+            });
+        let text = std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}

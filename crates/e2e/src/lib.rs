@@ -1,0 +1,18 @@
+//! Drives a Kubernetes that nobody here wrote, for the tests in `tests/tier4_*.rs`.
+//!
+//! The cluster is given by a [`Description`]: how to call kubectl, and how to run a command on each of its hosts.
+//! `make e2e-kubernetes` writes one for a cluster on this machine, and says what to write for another.
+//!
+//! Tests change one cluster, so they run one at a time, and each brings about what it needs: [`Cluster::with_network`],
+//! [`Cluster::probes`].
+mod cluster;
+mod command;
+mod description;
+mod probe;
+mod stream;
+
+pub use cluster::Cluster;
+pub use command::{PATIENCE, run, succeeds, text, until, within};
+pub use description::{Description, Host, KubeProxy, Outside};
+pub use probe::{Probe, hostport_pod};
+pub use stream::Stream;

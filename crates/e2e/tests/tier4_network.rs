@@ -1,0 +1,256 @@
+//! The manifest on a Kubernetes that nobody here wrote: nodes become Ready, and everybody reaches whom they should.
+use std::process::{Child, Stdio};
+
+use malha_e2e::{Cluster, Probe, hostport_pod, run, succeeds, until};
+use serde_json::Value;
+
+const PROTOCOLS: [(&str, u16); 3] = [("tcp", 7070), ("udp", 7070), ("icmp", 0)];
+/// Where the server outside listens.
+const OUTSIDE: &str = "8085";
+
+/// A test server on the machine outside, until it is dropped.
+struct World(Child);
+
+impl World {
+    fn start(cluster: &Cluster) -> Self {
+        let serve = [
+            "lab", "serve", "--http", OUTSIDE, "--tcp", "7075", "--udp", "7075",
+        ];
+        let child = cluster
+            .malha_outside(&serve)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the server outside");
+        let address = format!("{}:{OUTSIDE}", cluster.description.outside.address);
+        let healthz = ["lab", "fetch", &address, "/healthz"];
+        until("the server outside serves", || {
+            succeeds(&mut cluster.malha_outside(&healthz))
+        });
+        Self(child)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn knock(cluster: &Cluster, from: &Probe, to: &str, (protocol, port): (&str, u16)) {
+    let target = match (port, to.contains(':')) {
+        (0, _) => to.to_owned(),
+        (_, true) => format!("[{to}]:{port}"),
+        (_, false) => format!("{to}:{port}"),
+    };
+    let words = ["connect", &target, "--protocol", protocol, "--timeout", "5"];
+    run(&mut cluster.lab_in(&from.name, &words));
+}
+
+#[test]
+fn nodes_become_ready_and_stay_without_complaints() {
+    let cluster = Cluster::with_network();
+    for host in &cluster.description.hosts {
+        let node = cluster.get(&["node", &host.name]);
+        let conditions = node["status"]["conditions"].as_array().unwrap();
+        let unavailable = conditions
+            .iter()
+            .find(|condition| condition["type"] == "NetworkUnavailable")
+            .expect("the agent says that the network is there");
+        assert_eq!(unavailable["status"], "False", "{unavailable}");
+        run(&mut cluster.malha_on(host, &["status", "--check=ready"]));
+    }
+}
+
+#[test]
+fn pods_reach_each_other_and_all_nodes() {
+    let cluster = Cluster::with_network();
+    let probes = cluster.probes();
+    for from in &probes {
+        for to in &probes {
+            for protocol in PROTOCOLS {
+                for address in &to.addresses {
+                    knock(&cluster, from, address, protocol);
+                }
+                // A node answers to ICMP; its kubelet to TCP.
+                if protocol.0 == "icmp" {
+                    knock(&cluster, from, &to.node_address, protocol);
+                }
+            }
+            knock(&cluster, from, &to.node_address, ("tcp", 10250));
+            for server in to.at(8080) {
+                let seen = cluster.fetch(&from.name, &server, "/clientip");
+                assert!(from.addresses.contains(&seen), "{seen} is not {from:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_reach_all_pods() {
+    let cluster = Cluster::with_network();
+    for probe in cluster.probes() {
+        for host in &cluster.description.hosts {
+            for server in probe.at(8080) {
+                let answer =
+                    run(&mut cluster.malha_on(host, &["lab", "fetch", &server, "/hostname"]));
+                assert_eq!(answer.trim(), probe.name, "{} to {server}", host.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn pods_reach_the_api_server_and_the_world_outside_as_their_node() {
+    let cluster = Cluster::with_network();
+    let world = World::start(&cluster);
+    let server = cluster
+        .description
+        .api_server
+        .trim_start_matches("https://")
+        .to_owned();
+    let outside = format!("{}:{OUTSIDE}", cluster.description.outside.address);
+    for probe in cluster.probes() {
+        run(&mut cluster.lab_in(&probe.name, &["connect", &server]));
+        knock(
+            &cluster,
+            &probe,
+            &cluster.description.outside.address,
+            ("icmp", 0),
+        );
+        knock(
+            &cluster,
+            &probe,
+            &cluster.description.outside.address,
+            ("udp", 7075),
+        );
+        let seen = cluster.fetch(&probe.name, &outside, "/clientip");
+        assert_eq!(seen, probe.node_address, "{}", probe.node);
+    }
+    drop(world);
+}
+
+#[test]
+fn host_ports_lead_to_their_pod_from_everywhere() {
+    let cluster = Cluster::with_network();
+    let probes = cluster.probes();
+    let (node, other) = (&probes[1], &probes[0]);
+    let image = &cluster.description.image;
+    cluster.apply(&hostport_pod("hostport", &node.node, image, 18080));
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=Ready",
+        "pod/hostport",
+        "--timeout=60s",
+    ]);
+    let server = format!("{}:18080", node.node_address);
+    let hostname = ["lab", "fetch", server.as_str(), "/hostname"];
+    let ask = |what: &str, command: &mut std::process::Command| {
+        assert_eq!(run(command).trim(), "hostport", "{what}");
+    };
+    ask("outside", &mut cluster.malha_outside(&hostname));
+    for probe in &probes {
+        let host = cluster.host(&probe.node);
+        ask(&probe.node, &mut cluster.malha_on(host, &hostname));
+        ask(
+            &probe.name,
+            &mut cluster.lab_in(&probe.name, &hostname[1..]),
+        );
+    }
+    // The pod itself, through its node.
+    ask("itself", &mut cluster.lab_in("hostport", &hostname[1..]));
+    let echo = format!("{}:18081", node.node_address);
+    let udp = ["connect", echo.as_str(), "--protocol", "udp"];
+    run(&mut cluster.lab_in(&other.name, &udp));
+    // On another node there is nothing.
+    let elsewhere = format!("{}:18080", other.node_address);
+    assert!(!succeeds(
+        &mut cluster.malha_outside(&["lab", "connect", &elsewhere])
+    ));
+    cluster.kubectl(&["delete", "pod", "hostport", "--wait=true"]);
+    until("the port leads nowhere", || {
+        !succeeds(&mut cluster.malha_outside(&["lab", "connect", &server]))
+    });
+}
+
+#[test]
+fn the_agent_finds_an_api_server_that_answers_by_address() {
+    let cluster = Cluster::with_network();
+    let good = &cluster.description.api_server;
+    // The first one is nobody's.
+    let servers =
+        format!("  MALHA_API_SERVER: \"https://192.0.2.99:6443,{good}\"\n  MALHA_MASQUERADE");
+    cluster.apply(&cluster.manifest_with("  MALHA_MASQUERADE", &servers));
+    cluster.kubectl(&[
+        "-n",
+        "kube-system",
+        "rollout",
+        "restart",
+        "daemonset",
+        "malha",
+    ]);
+    cluster.rolled_out();
+    let logs = ["-n", "kube-system", "logs", "daemonset/malha"];
+    let log = cluster.kubectl(&logs);
+    assert!(log.contains(good.as_str()), "{log}");
+    for host in &cluster.description.hosts {
+        run(&mut cluster.malha_on(host, &["status", "--check=ready"]));
+    }
+    let back = Cluster::with_network();
+    back.kubectl(&[
+        "-n",
+        "kube-system",
+        "rollout",
+        "restart",
+        "daemonset",
+        "malha",
+    ]);
+    back.rolled_out();
+}
+
+/// Links, addresses, routes, neighbours, rules, records and what the runtime's library keeps, on one host.
+fn traces(cluster: &Cluster, host: &str) -> String {
+    let script = "
+        for path in /sys/class/net/*; do case ${path##*/} in mlh*) echo link;; esac; done
+        ip -4 route show proto 77; ip -6 route show proto 77 || true
+        ip neigh show nud permanent
+        nft list ruleset 2>/dev/null | grep -A999 'table inet malha' || true
+        find /run/malha/state -name '*.ready' -o -name '*.adding' -o -name '*.deleting' | wc -l
+        ls /var/lib/cni/results /var/lib/cni/malha 2>/dev/null || true";
+    cluster.sh(cluster.host(host), script)
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing() {
+    let cluster = Cluster::with_network();
+    let node = cluster.probes()[1].node.clone();
+    let before = traces(&cluster, &node);
+    for round in 0..2 {
+        let names: Vec<String> = (0..5).map(|pod| format!("gone-{round}-{pod}")).collect();
+        for (name, port) in names.iter().zip((19000..).step_by(2)) {
+            cluster.apply(&hostport_pod(name, &node, &cluster.description.image, port));
+        }
+        for name in &names {
+            cluster.kubectl(&[
+                "wait",
+                "--for=condition=Ready",
+                "pod",
+                name,
+                "--timeout=90s",
+            ]);
+        }
+        assert_ne!(
+            traces(&cluster, &node),
+            before,
+            "the pods have left no trace while they run"
+        );
+        let delete = [
+            &["delete", "pod"],
+            &names.iter().map(String::as_str).collect::<Vec<_>>()[..],
+        ]
+        .concat();
+        cluster.kubectl(&delete);
+    }
+    until("every trace is gone", || traces(&cluster, &node) == before);
+    let _: Value = cluster.get(&["nodes"]);
+}

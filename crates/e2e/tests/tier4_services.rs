@@ -1,0 +1,188 @@
+//! Beside kube-proxy: whatever it translates, on whichever node, finds its backend and the way back.
+use std::process::Command;
+
+use malha_e2e::{Cluster, Probe, run, until};
+use serde_json::json;
+
+/// kube-proxy on every host, until it is dropped.
+struct KubeProxy<'a>(&'a Cluster);
+
+impl<'a> KubeProxy<'a> {
+    fn start(cluster: &'a Cluster) -> Self {
+        if let Some(proxy) = &cluster.description.kube_proxy {
+            run(Command::new(&proxy.start[0]).args(&proxy.start[1..]));
+        }
+        Self(cluster)
+    }
+}
+
+impl Drop for KubeProxy<'_> {
+    fn drop(&mut self) {
+        if let Some(proxy) = &self.0.description.kube_proxy {
+            let stopped = Command::new(&proxy.stop[0]).args(&proxy.stop[1..]).output();
+            eprintln!("kube-proxy stopped: {stopped:?}");
+        }
+    }
+}
+
+/// A service whose only backend is this pod.
+struct Service {
+    name: String,
+    address: String,
+    node_port: u64,
+}
+
+fn serve(cluster: &Cluster, probe: &Probe) -> Service {
+    let name = format!("only-{}", probe.node);
+    cluster.kubectl(&[
+        "label",
+        "pod",
+        &probe.name,
+        &format!("only={name}"),
+        "--overwrite",
+    ]);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": name, "namespace": "default" },
+        "spec": {
+            "type": "NodePort", "selector": { "only": name },
+            "ports": [{ "port": 80, "targetPort": 8080 }],
+        },
+    });
+    cluster.apply(&service.to_string());
+    let made = cluster.get(&["service", &name]);
+    Service {
+        address: format!("{}:80", made["spec"]["clusterIP"].as_str().unwrap()),
+        node_port: made["spec"]["ports"][0]["nodePort"].as_u64().unwrap(),
+        name,
+    }
+}
+
+#[test]
+fn kube_proxys_services_work_from_pods_nodes_and_outside() {
+    let cluster = Cluster::with_network();
+    let probes = cluster.probes();
+    let proxy = KubeProxy::start(&cluster);
+    let services: Vec<(Service, &Probe)> = probes
+        .iter()
+        .map(|probe| (serve(&cluster, probe), probe))
+        .collect();
+    let last = &services.last().unwrap().0.address;
+    for host in &cluster.description.hosts {
+        let fetch = ["lab", "fetch", last.as_str(), "/hostname"];
+        until("kube-proxy has its rules", || {
+            cluster
+                .malha_on(host, &fetch)
+                .output()
+                .unwrap()
+                .status
+                .success()
+        });
+    }
+    let mut failures = Vec::new();
+    let mut ask = |from: &str, to: &str, backend: &str, mut command: Command| {
+        let output = command.output().unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if answer != backend {
+            failures.push(format!(
+                "{from} to {to}: {answer:?} {}",
+                String::from_utf8_lossy(&output.stderr)
+            ));
+        }
+    };
+    for (service, backend) in &services {
+        let targets = cluster.description.hosts.iter();
+        let targets = targets.map(|host| format!("{}:{}", host.address, service.node_port));
+        for target in targets.chain([service.address.clone()]) {
+            let fetch = ["fetch", target.as_str(), "/hostname"];
+            // Among them the backend itself.
+            for probe in &probes {
+                ask(
+                    &probe.name,
+                    &target,
+                    &backend.name,
+                    cluster.lab_in(&probe.name, &fetch),
+                );
+            }
+            let fetch = ["lab", "fetch", target.as_str(), "/hostname"];
+            for host in &cluster.description.hosts {
+                ask(
+                    &host.name,
+                    &target,
+                    &backend.name,
+                    cluster.malha_on(host, &fetch),
+                );
+            }
+            if target != service.address {
+                ask(
+                    "outside",
+                    &target,
+                    &backend.name,
+                    cluster.malha_outside(&fetch),
+                );
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // A pod that is translated to another pod is seen as itself.
+    let (service, _) = &services[0];
+    let seen = cluster.fetch(&probes[1].name, &service.address, "/clientip");
+    assert!(probes[1].addresses.contains(&seen), "{seen}");
+    for (service, _) in &services {
+        cluster.kubectl(&["delete", "service", &service.name]);
+    }
+    drop(proxy);
+}
+
+#[test]
+fn a_long_flow_through_a_service_survives_new_agents() {
+    let cluster = Cluster::with_network();
+    let probes = cluster.probes();
+    let proxy = KubeProxy::start(&cluster);
+    let name = "echo";
+    cluster.kubectl(&["label", "pod", &probes[1].name, "only=echo", "--overwrite"]);
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": "default" },
+        "spec": { "selector": { "only": name }, "ports": [{ "port": 7070, "protocol": "UDP" }] },
+    });
+    cluster.apply(&service.to_string());
+    let made = cluster.get(&["service", name]);
+    let address = format!("{}:7070", made["spec"]["clusterIP"].as_str().unwrap());
+    let knock = ["connect", address.as_str(), "--protocol", "udp"];
+    until("kube-proxy has its rules", || {
+        cluster
+            .lab_in(&probes[0].name, &knock)
+            .output()
+            .unwrap()
+            .status
+            .success()
+    });
+    let words = [
+        "stream",
+        address.as_str(),
+        "--count",
+        "45000",
+        "--interval-ms",
+        "2",
+    ];
+    let stream = cluster
+        .lab_in(&probes[0].name, &words)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    cluster.kubectl(&[
+        "-n",
+        "kube-system",
+        "rollout",
+        "restart",
+        "daemonset",
+        "malha",
+    ]);
+    cluster.rolled_out();
+    let output = stream.wait_with_output().unwrap();
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(outcome["lost"], 0, "{outcome}");
+    cluster.kubectl(&["delete", "service", name]);
+    cluster.kubectl(&["label", "pod", &probes[1].name, "only-"]);
+    drop(proxy);
+}
