@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use crate::cluster::Change;
 use crate::config::Config;
-use crate::model::{Desired, Host, Index, Inputs, Waiting, desired};
-
-/// What should be, or why that cannot be said.
-pub type Thought = Result<Arc<Desired>, Waiting>;
+use crate::model::{Host, Index, Inputs, Thought, desired};
 
 /// See the module.
 pub struct Brain<O> {
@@ -94,13 +91,14 @@ impl<O: FnMut(&[IpAddr]) -> anyhow::Result<Host>> Brain<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NodeFacts;
+    use crate::model::{NodeFacts, Waiting};
 
     fn node(name: &str, range: &str) -> NodeFacts {
         NodeFacts {
             name: name.to_owned(),
             addresses: vec!["192.0.2.1".parse().unwrap()],
             pod_ranges: vec![range.parse().unwrap()],
+            ..NodeFacts::default()
         }
     }
 

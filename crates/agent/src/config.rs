@@ -190,7 +190,8 @@ mod tests {
             change(&mut config);
             config.check().expect_err("refused").to_string()
         };
-        let table: &[(fn(&mut Config), &str)] = &[
+        type Change = fn(&mut Config);
+        let table: &[(Change, &str)] = &[
             (|c| c.node_name.clear(), "spec.nodeName"),
             (|c| c.vni = 0, "1 to 16777215"),
             (|c| c.vni = 1 << 24, "1 to 16777215"),

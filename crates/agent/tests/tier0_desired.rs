@@ -15,6 +15,7 @@ fn node(name: &str, addresses: &[&str], ranges: &[&str]) -> NodeFacts {
         name: name.to_owned(),
         addresses: addresses.iter().map(|a| ip(a)).collect(),
         pod_ranges: ranges.iter().map(|r| r.parse().expect("a range")).collect(),
+        created: "2026-01-01T00:00:00Z".to_owned(),
     }
 }
 
@@ -394,5 +395,29 @@ fn both_ends_choose_the_same_tunnel() {
     assert!(
         from_two.contains("route 10.244.1.0/24 overlay 172.20.0.1\n"),
         "{from_two}"
+    );
+}
+
+/// What a node has, one that joins later cannot take by claiming it, whatever its name.
+#[test]
+fn the_older_of_two_nodes_is_believed() {
+    let mut nodes = vec![
+        node("one", &["172.20.0.1"], &["10.244.1.0/24"]),
+        node("old", &["172.20.0.2"], &["10.244.2.0/24"]),
+        node("a-new", &["172.20.0.3"], &["10.244.0.0/16"]),
+    ];
+    nodes[2].created = "2026-06-01T00:00:00Z".to_owned();
+    let text = text(
+        Routing::Auto,
+        &index(nodes),
+        &host(&["172.20.0.1/24"], 1500, &[]),
+    );
+    assert!(
+        text.contains("route 10.244.2.0/24 direct 172.20.0.2 link 2\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("problem node a-new: its pod range 10.244.0.0/16 overlaps"),
+        "{text}"
     );
 }

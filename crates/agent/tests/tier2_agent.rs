@@ -132,3 +132,71 @@ fn the_conflist_comes_last_and_the_condition_follows() {
         "an agent that is replaced leaves the node Ready"
     );
 }
+
+/// An underlay of IPv6 alone, and pods of both families.
+#[test]
+fn overlay_over_ipv6() {
+    let world = World::new();
+    let nodes = [1, 2].map(|number| {
+        let mut node = world.node(0, number);
+        node.namespace
+            .sh(&format!("ip addr del {}/24 dev eth0", node.addresses[0]));
+        node.addresses.remove(0);
+        node.settings.routing = "overlay".to_owned();
+        node.register();
+        node
+    });
+    let _agents = nodes.each_ref().map(|node| node.serve());
+    nodes.iter().for_each(|node| node.wait_peers(1));
+    let pods = nodes.each_ref().map(|node| node.pod("a"));
+    pods[0].reaches(&pods[1].addresses());
+    pods[1].reaches(&pods[0].addresses());
+    pods[0].reaches(&nodes[1].ips());
+    let status = nodes[0].status().expect("a status");
+    assert_eq!((status.mtu, status.complaints()), (Some(1430), vec![]));
+}
+
+#[test]
+fn the_agent_is_small() {
+    let world = World::new();
+    let node = world.node(0, 1);
+    let _agent = node.serve();
+    let bytes = node.status().expect("a status").resident_bytes;
+    eprintln!("resident: {:.1} MiB", bytes as f64 / 1_048_576.0);
+    assert!(bytes > 0);
+}
+
+/// Who may ask, and what for.
+#[test]
+fn the_sockets_are_roots_and_drops_come_with_names() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let node = world.node(0, 1);
+    let agent = node.serve();
+    let paths = node.settings.paths();
+    for socket in [&paths.cni_socket, &paths.api_socket] {
+        let mode = std::fs::metadata(socket)
+            .expect("a socket")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", socket.display());
+    }
+    let pod = node.pod("a");
+    // Nobody has this address.
+    let mut ping = pod.namespace.command("ping");
+    ping.args(["-n", "-c", "1", "-W", "1", "10.244.1.99"]);
+    let line = node.first_drop(move || drop(ping.output()));
+    assert_eq!(
+        (line.reason.as_str(), line.source_pod.as_deref()),
+        ("NO_ROUTE", Some("default/a"))
+    );
+    assert_eq!(line.destination.to_string(), "10.244.1.99");
+    let listed = node.get("/endpoints");
+    assert!(
+        listed.contains("\"pod\":\"default/a\"") && listed.contains("container-a"),
+        "{listed}"
+    );
+    assert!(node.get("/nonsense").contains("known are /healthz"));
+    agent.terminate();
+    assert!(!paths.cni_socket.exists() && !paths.api_socket.exists());
+}

@@ -88,6 +88,26 @@ impl AgentStatus {
             &["NODE", "ADDRESS", "PODS", "MODE", "VIA", "MTU"],
             &self.peer_rows(),
         );
+        table(
+            page,
+            &["RECONCILER", "STATE", "LAST ERROR"],
+            &self.target_rows(now),
+        );
+        table(
+            page,
+            &["DROPPED", "PACKETS", "BYTES", "MEANING"],
+            &self.drop_rows(),
+        );
+        if self.lost_events > 0 {
+            let _ = writeln!(
+                page,
+                "\n{} drop events were lost: more came than were read",
+                self.lost_events
+            );
+        }
+    }
+
+    fn target_rows(&self, now: Timestamp) -> Vec<Vec<String>> {
         let targets = self.targets.iter().map(|target| {
             let state = match (target.failures, target.worked) {
                 (0, true) => "ok".to_owned(),
@@ -100,11 +120,10 @@ impl AgentStatus {
             });
             vec![target.name.clone(), state, error]
         });
-        table(
-            page,
-            &["RECONCILER", "STATE", "LAST ERROR"],
-            &targets.collect::<Vec<_>>(),
-        );
+        targets.collect()
+    }
+
+    fn drop_rows(&self) -> Vec<Vec<String>> {
         let drops = self.drops.iter().map(|drop| {
             vec![
                 drop.reason.clone(),
@@ -113,18 +132,7 @@ impl AgentStatus {
                 drop.meaning.clone(),
             ]
         });
-        table(
-            page,
-            &["DROPPED", "PACKETS", "BYTES", "MEANING"],
-            &drops.collect::<Vec<_>>(),
-        );
-        if self.lost_events > 0 {
-            let _ = writeln!(
-                page,
-                "\n{} drop events were lost: more came than were read",
-                self.lost_events
-            );
-        }
+        drops.collect()
     }
 
     fn routing_line(&self) -> String {

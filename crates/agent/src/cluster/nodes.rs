@@ -9,6 +9,7 @@ use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Resource};
@@ -174,10 +175,16 @@ impl TrimmedNode {
             .iter()
             .filter_map(|text| text.parse::<IpNet>().ok())
             .map(|net| net.trunc());
+        let created = self
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0.to_string());
         NodeFacts {
             name: self.name(),
             addresses,
             pod_ranges: pod_ranges.collect(),
+            created: created.unwrap_or_default(),
         }
     }
 }
@@ -218,12 +225,14 @@ fn trimmed_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Object
         name: Option<String>,
         uid: Option<String>,
         resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
     }
     let kept = Kept::deserialize(deserializer)?;
     Ok(ObjectMeta {
         name: kept.name,
         uid: kept.uid,
         resource_version: kept.resource_version,
+        creation_timestamp: kept.creation_timestamp,
         ..ObjectMeta::default()
     })
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use malha_core::range::overlaps;
@@ -141,6 +142,9 @@ pub struct Desired {
     /// What works, but not as it should.
     pub warnings: Vec<String>,
 }
+
+/// What should be, or why that cannot be said.
+pub type Thought = Result<Arc<Desired>, Waiting>;
 
 /// What should be, or why that cannot be said yet.
 ///

@@ -14,6 +14,9 @@ pub struct NodeFacts {
     pub addresses: Vec<IpAddr>,
     /// `spec.podCIDRs`.
     pub pod_ranges: Vec<IpNet>,
+    /// `metadata.creationTimestamp`, whose text sorts as the time does. Of two nodes that claim the same, the older is
+    /// believed.
+    pub created: String,
 }
 
 /// The objects that matter, as last seen.
@@ -101,7 +104,7 @@ mod tests {
         NodeFacts {
             name: name.to_owned(),
             addresses: vec![address.parse().unwrap()],
-            pod_ranges: Vec::new(),
+            ..NodeFacts::default()
         }
     }
 

@@ -9,7 +9,7 @@ mod peers;
 mod text;
 
 pub use desired::{
-    Desired, Inputs, KernelRoute, Masquerade, OVERLAY_LINK, Overlay, Waiting, desired,
+    Desired, Inputs, KernelRoute, Masquerade, OVERLAY_LINK, Overlay, Thought, Waiting, desired,
 };
 pub use host::{Host, HostAddress, Link, Path};
 pub use index::{Index, NodeFacts};

@@ -82,8 +82,8 @@ impl Peer {
     }
 }
 
-/// Every node but this one, by name. A range that overlaps an earlier one (this node's first) is left out: packets for
-/// it would go to a pod of either, by chance.
+/// Every node but this one, by name. A range that overlaps an older node's (or this one's) is left out: packets for it
+/// would go to a pod of either, by chance. A node that joins cannot take what another has.
 #[must_use]
 pub fn peers(inputs: &Inputs<'_>, own: &NodeFacts) -> Vec<Peer> {
     let mut taken: Vec<(IpNet, String)> = own
@@ -91,10 +91,18 @@ pub fn peers(inputs: &Inputs<'_>, own: &NodeFacts) -> Vec<Peer> {
         .iter()
         .map(|range| (*range, own.name.clone()))
         .collect();
-    let others = inputs.index.nodes().filter(|node| node.name != own.name);
-    others
+    let mut others: Vec<&NodeFacts> = inputs
+        .index
+        .nodes()
+        .filter(|node| node.name != own.name)
+        .collect();
+    others.sort_by_key(|node| (&node.created, &node.name));
+    let mut peers: Vec<Peer> = others
+        .into_iter()
         .map(|node| peer(inputs, own, node, &mut taken))
-        .collect()
+        .collect();
+    peers.sort_by(|one, two| one.name.cmp(&two.name));
+    peers
 }
 
 fn peer(

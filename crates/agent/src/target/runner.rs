@@ -1,7 +1,7 @@
 //! One thread calls the targets: when the desired state changes, again after a failure (sooner at first), and now and
 //! then anyway, because others change the kernel's state, too.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::Target;
 use super::board::{Board, Health, TargetStatus};
-use crate::model::{Desired, Waiting};
+use crate::model::{Desired, Thought, Waiting};
 
 /// Pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -27,14 +27,14 @@ pub struct Mailbox {
 
 #[derive(Debug, Default)]
 struct Letter {
-    latest: Option<Result<Arc<Desired>, Waiting>>,
+    latest: Option<Thought>,
     fresh: bool,
     stop: bool,
 }
 
 impl Mailbox {
     /// What should be from now on, or why nothing can be said.
-    pub fn put(&self, desired: Result<Arc<Desired>, Waiting>) {
+    pub fn put(&self, desired: Thought) {
         let mut letter = self.lock();
         letter.latest = Some(desired);
         letter.fresh = true;
@@ -54,7 +54,7 @@ impl Mailbox {
     }
 
     /// Wait for something new, at most so long. None: stop.
-    fn wait(&self, limit: Duration) -> Option<(Option<Result<Arc<Desired>, Waiting>>, bool)> {
+    fn wait(&self, limit: Duration) -> Option<(Option<Thought>, bool)> {
         let idle = |letter: &mut Letter| !letter.fresh && !letter.stop;
         let waited = self.arrived.wait_timeout_while(self.lock(), limit, idle);
         let (mut letter, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -73,11 +73,13 @@ struct Slot {
     due: Instant,
 }
 
+type Last = Box<dyn FnMut(&Health) -> anyhow::Result<()> + Send>;
+
 /// Calls the targets.
 pub struct Runner {
     slots: Vec<Slot>,
     /// Called when everything else works: it opens the node to pods.
-    last: Box<dyn FnMut(&Health) -> anyhow::Result<()> + Send>,
+    last: Last,
     board: watch::Sender<Board>,
 }
 

@@ -77,8 +77,17 @@ impl FakeApi {
             .iter()
             .map(|a| json!({ "type": "InternalIP", "address": a }))
             .collect();
+        let (known, count) = {
+            let state = self.lock();
+            (state.nodes.get(name).cloned(), state.nodes.len())
+        };
+        // The order of their registration is the order of their age.
+        let created = match known {
+            Some(old) => old["metadata"]["creationTimestamp"].clone(),
+            None => json!(format!("2026-01-01T00:00:{count:02}Z")),
+        };
         let node = json!({
-            "kind": "Node", "apiVersion": "v1", "metadata": { "name": name, "uid": format!("uid-{name}") },
+            "kind": "Node", "apiVersion": "v1", "metadata": { "name": name, "uid": format!("uid-{name}"), "creationTimestamp": created },
             "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges },
             "status": { "addresses": addresses, "images": [{ "names": ["left/out:1"], "sizeBytes": 1 }] },
         });

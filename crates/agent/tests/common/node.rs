@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use malha_agent::api::{AgentStatus, client};
+use malha_agent::api::{AgentStatus, DropLine, client};
 use malha_cni::runtime::{self, Attachment, Options, Runtime, RuntimeError};
 use malha_cni::types::{Args, AttachmentId, Success};
 use nix::mount::{MsFlags, mount};
@@ -76,7 +76,7 @@ impl World {
         .unwrap();
         let node = Node {
             namespace: Namespace::new(),
-            addresses: [
+            addresses: vec![
                 format!("172.31.{subnet}.{number}"),
                 format!("fd00:31:{subnet}::{number:x}"),
             ],
@@ -103,7 +103,7 @@ impl World {
 
 pub struct Node {
     pub namespace: Namespace,
-    pub addresses: [String; 2],
+    pub addresses: Vec<String>,
     pub ranges: Vec<String>,
     pub settings: Settings,
     api: FakeApi,
@@ -144,6 +144,26 @@ impl Node {
     pub fn status(&self) -> Option<AgentStatus> {
         let socket = self.settings.paths().api_socket;
         block_on(async { client::status(&socket).await.ok() })
+    }
+
+    /// A page of the API.
+    pub fn get(&self, path: &str) -> String {
+        let socket = self.settings.paths().api_socket;
+        let (_, body) = block_on(client::get(&socket, path)).expect("an answer");
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    /// The first drop that the API tells while something is done.
+    pub fn first_drop(&self, act: impl FnOnce() + Send + 'static) -> DropLine {
+        use http_body_util::BodyExt;
+        let socket = self.settings.paths().api_socket;
+        block_on(async {
+            let mut response = client::send(&socket, "/drops").await.expect("a stream");
+            let acting = tokio::task::spawn_blocking(act);
+            let frame = response.frame().await.expect("a drop").expect("a drop");
+            acting.await.expect("done");
+            serde_json::from_slice(frame.data_ref().expect("a line")).expect("JSON")
+        })
     }
 
     /// Wait until the node knows that many others without complaint.

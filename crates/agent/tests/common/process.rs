@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::SystemTime;
 
 use malha_agent::{Cluster, Config, Paths};
 use nix::sys::signal::{Signal, kill};
@@ -178,18 +179,48 @@ impl Drop for Agent {
     }
 }
 
-/// The plugin, built if need be.
+/// The plugin, built if it is not there or older than its sources.
 pub fn plugin() -> PathBuf {
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "malha-plugin"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .expect("run cargo");
-    assert!(
-        built.success(),
-        "the plugin must build: cargo build -p malha-plugin"
-    );
     let test = std::env::current_exe().unwrap();
     let profile: &Path = test.parent().and_then(Path::parent).unwrap();
-    profile.join("malha-cni")
+    let plugin = profile.join("malha-cni");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    let sources = [
+        "programs/malha-cni/src",
+        "crates/cni/src",
+        "crates/core/src",
+    ];
+    let newest = sources
+        .iter()
+        .filter_map(|directory| newest(&root.join(directory)))
+        .max();
+    if std::fs::metadata(&plugin)
+        .and_then(|built| built.modified())
+        .ok()
+        < newest
+    {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "malha-plugin"])
+            .current_dir(root)
+            .status()
+            .expect("run cargo");
+        assert!(
+            built.success(),
+            "the plugin must build: cargo build -p malha-plugin"
+        );
+    }
+    plugin
+}
+
+/// When anything in a directory was last changed.
+fn newest(directory: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(directory).ok()?.flatten();
+    let times = entries.filter_map(|entry| match entry.file_type().ok()?.is_dir() {
+        true => newest(&entry.path()),
+        false => entry.metadata().ok()?.modified().ok(),
+    });
+    times.max()
 }
