@@ -1,11 +1,10 @@
 //! The agent as a whole: what it stands on, its loop, and its end.
 
-use std::fs::File;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
@@ -13,16 +12,17 @@ use malha_cni::wire;
 use malha_datapath::Datapath;
 use malha_endpoint::Manager;
 use malha_kernel::machine;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::{mpsc, watch};
 
 use crate::api::{Api, DropWatch};
+use crate::before::Before;
 use crate::brain::Brain;
 use crate::cluster::connection::{Cluster, Current, connect};
 use crate::cluster::events::Notices;
 use crate::cluster::{Change, condition, events, nodes, ranges};
 use crate::cni::{Handler, Installer};
 use crate::config::Config;
+use crate::lock::{self, Held};
 use crate::model::Desired;
 use crate::news::News;
 use crate::observe;
@@ -35,12 +35,6 @@ use crate::target::{
 
 /// How often the host is looked at, besides when something is known to have changed.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long an agent waits for the one before it to end.
-const SUCCESSION: Duration = Duration::from_secs(20);
-/// Held by the agent that works in the directory.
-const LOCK_FILE: &str = "agent.lock";
-/// How often it looks.
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Stacks of the agent's threads, in bytes.
 const STACK: usize = 512 * 1024;
 
@@ -107,7 +101,8 @@ pub async fn run(
 
 /// What everything stands on.
 struct Ground {
-    lock: Flock<File>,
+    lock: Held,
+    before: Before,
     datapath: Arc<Datapath>,
     manager: Arc<Manager>,
     installer: Installer,
@@ -125,11 +120,15 @@ impl Ground {
         let paths = &config.paths;
         std::fs::create_dir_all(&paths.run)
             .with_context(|| format!("cannot make {}", paths.run.display()))?;
-        let lock = lock(&paths.run).await?;
+        let lock = lock::acquire(&paths.run).await?;
         let boot_id = machine::boot_id()?;
+        let mut before = Before::load(&paths.run, &boot_id);
         let installer = Installer::new(paths)?;
         installer.forget_last_boot(&paths.run, &boot_id)?;
-        if paths.pins.starts_with(machine::BPFFS) && machine::ensure_bpffs()? {
+        let bpffs = Path::new(machine::BPFFS);
+        if paths.pins.starts_with(bpffs) && !machine::is_bpffs(bpffs) {
+            before.note_bpffs()?;
+            machine::ensure_bpffs()?;
             tracing::info!("mounted the BPF filesystem at {}", machine::BPFFS);
         }
         let open = malha_datapath::Config {
@@ -143,47 +142,13 @@ impl Ground {
             .with_context(|| format!("cannot listen on {}", paths.cni_socket.display()))?;
         Ok(Self {
             lock,
+            before,
             datapath,
             manager,
             installer,
             server,
         })
     }
-}
-
-/// Two agents would undo each other's work. While one replaces another, the first needs a moment to end.
-async fn lock(run: &Path) -> Result<Flock<File>> {
-    let path = run.join(LOCK_FILE);
-    let mut file =
-        File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    let deadline = Instant::now() + SUCCESSION;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((same, nix::Error::EWOULDBLOCK)) if Instant::now() < deadline => same,
-            Err((_, nix::Error::EWOULDBLOCK)) => {
-                bail!("another agent runs on this node (malha status shows it): stop it first")
-            }
-            Err((_, errno)) => {
-                return Err(errno).with_context(|| format!("cannot lock {}", path.display()));
-            }
-        };
-        tokio::time::sleep(LOCK_PAUSE).await;
-    }
-}
-
-/// Whether an agent works in this directory.
-///
-/// # Errors
-/// When that cannot be found out.
-pub fn is_running(run: &Path) -> Result<bool> {
-    let path = run.join(LOCK_FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
-    };
-    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
 }
 
 fn start_runner(
@@ -193,7 +158,7 @@ fn start_runner(
 ) -> Result<(watch::Receiver<Board>, JoinHandle<()>)> {
     let (runner, board) = Runner::new(
         vec![
-            Box::new(SysctlTarget),
+            Box::new(SysctlTarget::new(ground.before.clone())),
             Box::new(OverlayTarget),
             Box::new(DatapathTarget::new(ground.datapath.clone())),
             Box::new(RoutesTarget),

@@ -11,19 +11,20 @@
 //! The kernel keeps everything that forwards packets: this process may end at any moment.
 mod agent;
 pub mod api;
+mod before;
 mod brain;
 pub mod cluster;
 mod cni;
 pub mod config;
+mod lock;
 pub mod model;
 mod news;
 mod observe;
 mod report;
 mod sources;
 pub mod target;
-mod uninstall;
+pub mod uninstall;
 
 pub use agent::run;
 pub use cluster::connection::Cluster;
 pub use config::{Config, ConfigError, Paths, Routing};
-pub use uninstall::uninstall;

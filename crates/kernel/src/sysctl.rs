@@ -41,6 +41,25 @@ pub fn set_if_present(name: &str, value: &str) -> Result<()> {
     }
 }
 
+/// The names in a directory of settings, sorted; none where there is no such directory.
+///
+/// # Errors
+/// [`Error::File`], [`Error::Privilege`].
+pub fn list(directory: &str) -> Result<Vec<String>> {
+    let path = path(directory);
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Error::file("list", path, source)),
+    };
+    let names = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    Ok(names)
+}
+
 fn write(name: &str, value: &str) -> Result<()> {
     let path = path(name);
     // Not fs::write, which would ask to create and to truncate.

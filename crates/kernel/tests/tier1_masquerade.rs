@@ -127,3 +127,16 @@ fn packets_to_the_world_have_the_nodes_address() {
         assert_eq!(from.ip().to_string(), seen_from, "to {to}");
     }
 }
+
+#[test]
+fn its_presence_is_told() {
+    let netns = new_netns();
+    let present = || netns.run(masquerade::is_present).unwrap().unwrap();
+    assert!(!present());
+    sh(&netns, "nft add table ip malha; nft add table inet other");
+    assert!(!present(), "the tables are others'");
+    netns.run(|| masquerade().apply()).unwrap().unwrap();
+    assert!(present());
+    netns.run(masquerade::remove).unwrap().unwrap();
+    assert!(!present());
+}

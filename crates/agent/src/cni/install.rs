@@ -6,11 +6,9 @@ use anyhow::{Context, Result};
 use malha_cni::conflist;
 use malha_core::paths;
 
+use crate::before::BOOT_FILE;
 use crate::config::Paths;
 use crate::target::Health;
-
-/// File that says which boot the agent last ran in.
-const BOOT_FILE: &str = "boot-id";
 
 /// Installs and removes.
 #[derive(Clone, Debug)]

@@ -84,7 +84,7 @@ impl Malha {
             Command::Node(args) => node::run(*args),
             Command::Agent(args) => agent::run(*args),
             Command::Status(args) => status::run(&args),
-            Command::Uninstall(args) => uninstall::run(&args),
+            Command::Uninstall(args) => uninstall::run(args),
             Command::Lab(args) => lab::run(args),
             Command::Completions(args) => completions::run(&args),
             Command::Detached(args) => detached::run(&args),
