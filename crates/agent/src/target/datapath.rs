@@ -1,6 +1,6 @@
 //! The datapath: what is true of the node, where its programs are attached, and its routes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -49,14 +49,12 @@ impl Target for DatapathTarget {
             self.datapath.configure(&node)?;
         }
         // Routes come before the hooks: without them every packet that a hook sees from a node would be forged.
-        let present = self.datapath.routes().list()?;
-        let wrong = desired
-            .routes
-            .iter()
-            .filter(|(prefix, next_hop)| !present.contains(&(**prefix, **next_hop)));
-        all(wrong, |(prefix, next_hop)| {
-            Ok(self.datapath.routes().upsert(*prefix, *next_hop)?)
-        })?;
+        let present: BTreeMap<_, _> = self.datapath.routes().list()?.into_iter().collect();
+        let differs = |(prefix, next_hop): &(_, _)| present.get(*prefix) != Some(*next_hop);
+        all(
+            desired.routes.iter().filter(differs),
+            |(prefix, next_hop)| Ok(self.datapath.routes().upsert(*prefix, *next_hop)?),
+        )?;
         if overlay.is_some() {
             self.datapath.attach_overlay(OVERLAY_LINK)?;
         }

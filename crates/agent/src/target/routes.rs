@@ -1,5 +1,7 @@
 //! The kernel's own routes to other nodes' pods: for the node's own traffic, and for packets that need an ICMP answer.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use ipnet::IpNet;
 use malha_kernel::{Batch, Handle, PROTOCOL, Route, RouteKind};
@@ -19,28 +21,32 @@ impl Target for RoutesTarget {
     fn update(&mut self, desired: &Desired) -> Result<()> {
         let handle = Handle::new()?;
         let present = ours(&handle)?;
-        let missing: Vec<Route> = wanted(&handle, desired)?
-            .into_iter()
-            .filter(|route| !present.iter().any(|other| same(route, other)))
-            .collect();
+        let wanted = wanted(&handle, desired)?;
         // One by one: a single bad route must not hide the others' errors.
-        super::all(missing, |route| {
+        super::all(&wanted, |(prefix, route)| {
+            let there = present.get(prefix).map_or(&[][..], Vec::as_slice);
+            if there.iter().any(|other| same(route, other)) {
+                return Ok(());
+            }
             // IPv6 would keep the old next hop beside the new one.
-            let stale = present
+            let batch = there
                 .iter()
-                .filter(|other| other.prefix == route.prefix && !same(&route, other));
-            let batch = stale.fold(Batch::new(), |batch, other| batch.delete_route(other));
-            Ok(handle.commit(batch.replace_route(&route))?)
+                .fold(Batch::new(), |batch, other| batch.delete_route(other));
+            Ok(handle.commit(batch.replace_route(route))?)
         })
     }
 
     fn prune(&mut self, desired: &Desired) -> Result<()> {
         let handle = Handle::new()?;
         let wanted = wanted(&handle, desired)?;
-        let unwanted = ours(&handle)?
-            .into_iter()
-            .filter(|route| !wanted.iter().any(|other| same(route, other)));
-        let batch = unwanted.fold(Batch::new(), |batch, route| batch.delete_route(&route));
+        let is_wanted = |route: &&Route| {
+            wanted
+                .get(&route.prefix)
+                .is_some_and(|other| same(route, other))
+        };
+        let present = ours(&handle)?;
+        let unwanted = present.values().flatten().filter(|route| !is_wanted(route));
+        let batch = unwanted.fold(Batch::new(), |batch, route| batch.delete_route(route));
         if batch.is_empty() {
             return Ok(());
         }
@@ -49,9 +55,15 @@ impl Target for RoutesTarget {
 }
 
 /// The routes that this target made: routes to single addresses are the pods' own.
-fn ours(handle: &Handle) -> Result<Vec<Route>> {
-    let mut routes = handle.routes(PROTOCOL)?;
-    routes.retain(|route| !is_host(route.prefix));
+fn ours(handle: &Handle) -> Result<BTreeMap<IpNet, Vec<Route>>> {
+    let mut routes: BTreeMap<IpNet, Vec<Route>> = BTreeMap::new();
+    for route in handle
+        .routes(PROTOCOL)?
+        .into_iter()
+        .filter(|route| !is_host(route.prefix))
+    {
+        routes.entry(route.prefix).or_default().push(route);
+    }
     Ok(routes)
 }
 
@@ -59,15 +71,14 @@ fn is_host(prefix: IpNet) -> bool {
     prefix.prefix_len() == prefix.max_prefix_len()
 }
 
-fn wanted(handle: &Handle, desired: &Desired) -> Result<Vec<Route>> {
+fn wanted(handle: &Handle, desired: &Desired) -> Result<BTreeMap<IpNet, Route>> {
     let overlay = match desired.overlay {
         Some(_) => Some(handle.require_link(OVERLAY_LINK)?.index),
         None => None,
     };
-    Ok(desired
-        .kernel_routes
-        .iter()
-        .map(|(prefix, route)| translate(*prefix, route, overlay))
+    let routes = desired.kernel_routes.iter();
+    Ok(routes
+        .map(|(prefix, route)| (*prefix, translate(*prefix, route, overlay)))
         .collect())
 }
 
