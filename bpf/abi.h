@@ -34,9 +34,10 @@
 #define REASON_SPOOFED_UPLINK 12 /* A packet from outside the overlay claims a pod address that does not come that way. */
 #define REASON_NOT_CONFIGURED 13 /* The node's configuration is not in place yet, or has no overlay device. */
 #define REASON_KERNEL_REFUSED 14 /* The kernel refused to change or redirect the packet (out of memory, most likely). */
-#define REASON_SLOTS 15
+#define REASON_LOOPBACK 15 /* The packet is for a loopback address, which never leaves a machine. */
+#define REASON_SLOTS 16
 /* Bit n: reason n is worth an event. */
-#define REASON_EVENTS 0x7fe4ULL
+#define REASON_EVENTS 0xffe4ULL
 
 /* An IP address in network order; IPv4 mapped into ::ffff:0:0/96. */
 struct malha_address {

@@ -57,6 +57,13 @@ INLINE int is_link_local(const struct malha_address *a)
 	       !(a->words[0] | a->words[1] | a->words[2] | a->words[3]);
 }
 
+INLINE int is_loopback(const struct malha_address *a)
+{
+	if (is_four(a))
+		return (a->words[3] & net32(0xff000000)) == net32(0x7f000000);
+	return a->words[3] == net32(1) && !(a->words[0] | a->words[1] | a->words[2]);
+}
+
 /* IPv6 ff00::/8; IPv4 224.0.0.0/4 and everything above it, which holds the broadcast address. */
 INLINE int is_multicast(const struct malha_address *a)
 {
@@ -141,5 +148,8 @@ INLINE int parse_unicast(struct __sk_buff *skb, struct packet *p)
 		return REASON_MULTICAST;
 	if (is_link_local(&p->source.address) || is_link_local(&p->destination.address))
 		return REASON_LINK_LOCAL;
+	/* The stack refuses them, unless the link has `route_localnet`, as the links of pods with host ports do. */
+	if (is_loopback(&p->destination.address))
+		return REASON_LOOPBACK;
 	return 0;
 }

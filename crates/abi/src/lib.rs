@@ -24,10 +24,10 @@ pub use types::{
 };
 
 /// Version of the map layouts, written into the config map; programs and agent must agree on it. Version 2 has the maps
-/// of flows besides those of version 1.
+/// of flows besides those of version 1, and a counter more.
 pub const ABI_VERSION: u32 = 2;
 
-/// The oldest version whose maps this one takes over as they are: it has more maps, and changed none.
+/// The oldest version whose maps this one takes over as they are, but for the counters, which begin anew.
 pub const ABI_COMPATIBLE_SINCE: u32 = 1;
 
 /// Entries of the filter of pairs: 65536 bits, found by 16 bits of a hash.

@@ -53,6 +53,7 @@ reasons! {
     SpoofedUplink = 12, "SPOOFED_UPLINK", true, "A packet from outside the overlay claims a pod address that does not come that way.";
     NotConfigured = 13, "NOT_CONFIGURED", true, "The node's configuration is not in place yet, or has no overlay device.";
     KernelRefused = 14, "KERNEL_REFUSED", true, "The kernel refused to change or redirect the packet (out of memory, most likely).";
+    Loopback = 15, "LOOPBACK", true, "The packet is for a loopback address, which never leaves a machine.";
 }
 
 /// Entries of the drop counters: reasons are indices, 0 is unused.

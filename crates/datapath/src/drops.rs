@@ -9,6 +9,7 @@ use malha_abi::{Counter, DropEvent, REASONS, Reason, map as name};
 use crate::error::{Error, Result};
 use crate::hooks::Hook;
 use crate::map::{Map, value_of};
+use crate::{pins, sys};
 
 /// A drop counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,16 @@ impl Counters {
 
     pub(crate) fn lost(&self) -> Result<u64> {
         Ok(sum(&self.lost, 0)?.packets)
+    }
+}
+
+/// An older version has fewer reasons. Its counters are let go; its programs count in them until they are replaced.
+pub(crate) fn begin_anew_if_small(maps: &Path) -> Result<()> {
+    let pin = maps.join(name::DROPS);
+    let slots = sys::get(&pin).and_then(|map| Ok(sys::map_info(map.as_fd())?.max_entries));
+    match slots {
+        Ok(slots) if slots < malha_abi::reason_slots() => pins::remove(&pin),
+        _ => Ok(()),
     }
 }
 

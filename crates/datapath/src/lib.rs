@@ -404,7 +404,7 @@ fn check_version(pins: &Pins) -> Result<()> {
         .abi_version;
     // Version 0: made, and not yet written when its maker was killed.
     if found == 0 || (ABI_COMPATIBLE_SINCE..=ABI_VERSION).contains(&found) {
-        return Ok(());
+        return drops::begin_anew_if_small(&pins.maps());
     }
     Err(Error::Layout {
         path: pins.root().to_owned(),

@@ -241,6 +241,14 @@ fn maps_of_another_version_are_refused() {
     );
 }
 
+/// The counters of a version with fewer reasons, in place of those that are there.
+fn small_counters(pin: &Path) {
+    std::fs::remove_file(pin).unwrap();
+    let slots = malha_abi::reason_slots() - 1;
+    let map = aya::maps::PerCpuArray::<_, [u64; 2]>::create(slots, 0).unwrap();
+    map.pin(pin).unwrap();
+}
+
 /// Version 2 has more maps than version 1, and changed none.
 #[test]
 fn maps_of_the_version_before_are_taken_over() {
@@ -257,8 +265,11 @@ fn maps_of_the_version_before_are_taken_over() {
     for name in ["flows", "datagrams", "pairs"] {
         std::fs::remove_file(maps.join(name)).unwrap();
     }
+    small_counters(&maps.join("drops"));
     let newer = [malha_datapath::object_bytes(), b"x"].concat();
     one.reopen(Some(&newer));
+    assert!(!a.namespace.pings("10.244.9.9".parse().unwrap()));
+    assert!(one.drops(malha_datapath::Reason::NoRoute) > 0);
     assert_eq!(one.datapath.node().unwrap(), before);
     assert_eq!(map.get(&0, 0).unwrap()[0], malha_abi::ABI_VERSION);
     assert!(a.namespace.pings(c.addresses()[0]));

@@ -230,6 +230,27 @@ fn the_uplink_takes_no_pod_address_that_belongs_in_the_overlay() {
     }
 }
 
+/// A link with `route_localnet`, which host ports need, must not let a pod reach what listens on the node's loopback.
+#[test]
+fn a_pod_cannot_reach_the_nodes_loopback() {
+    let one = Node::new(1);
+    let a = Pod::new(&one, 5);
+    one.namespace.sh(&format!(
+        "echo 1 > /proc/sys/net/ipv4/conf/{}/route_localnet",
+        a.link
+    ));
+    let before = one.drops(Reason::Loopback);
+    let server = traffic::udp_socket(&one.namespace, "127.0.0.1".parse().unwrap());
+    a.namespace.sh(&format!(
+        "ip link set lo down; ip addr flush dev lo; ip rule add pref 1 to 127.0.0.0/8 lookup main; ip rule del pref 0
+         ip rule add pref 2 lookup local; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
+         ip route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink"
+    ));
+    let client = traffic::udp_socket(&a.namespace, a.addresses()[0]);
+    client.send_to(b"x", server.local_addr().unwrap()).unwrap();
+    eventually("it is counted", || one.drops(Reason::Loopback) > before);
+}
+
 #[test]
 fn unknown_pods_have_their_reasons() {
     let (one, two) = two_nodes(Mode::Overlay);

@@ -127,6 +127,7 @@ fn managed(pods: usize, threads: usize) -> Result<(), Failure> {
             netns: &namespaces[number],
             sandbox: String::new(),
             pod: None,
+            ports: Vec::new(),
         };
         manager.add(&request)?;
         Ok(())

@@ -7,6 +7,7 @@ use malha_kernel::{Mac, NetNs, NetNsId};
 use serde::{Deserialize, Serialize};
 
 use crate::names;
+use crate::ports::HostPort;
 
 /// What an attachment is known by: nothing else tells one from another, least of all the pod's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -55,6 +56,8 @@ pub struct AddRequest<'a> {
     pub sandbox: String,
     /// The pod, if the runtime told.
     pub pod: Option<Pod>,
+    /// Ports of the node that are to lead to it.
+    pub ports: Vec<HostPort>,
 }
 
 /// CHECK.
@@ -93,6 +96,9 @@ pub struct Endpoint {
     pub host_mac: Mac,
     /// MTU of both ends, in bytes.
     pub mtu: u32,
+    /// Ports of the node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<HostPort>,
 }
 
 impl Endpoint {

@@ -34,6 +34,7 @@ impl Shared {
             }
         }
         self.check_host(endpoint, &mut differences)?;
+        self.check_ports(endpoint, &mut differences)?;
         differences.extend(check_pod(endpoint, request.netns)?);
         if differences.is_empty() {
             return Ok(());

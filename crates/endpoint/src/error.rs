@@ -43,6 +43,18 @@ pub enum Error {
         /// The attachment that is there.
         other: Key,
     },
+    /// Another attachment has the host port.
+    #[error(
+        "host port {port} is taken: attachment {other} has {held}; delete one of the two pods, or choose another port"
+    )]
+    PortTaken {
+        /// What was asked for.
+        port: String,
+        /// What stands in the way.
+        held: String,
+        /// Whose it is.
+        other: Key,
+    },
     /// A record could not be written, renamed or read.
     #[error(
         "cannot {what} the endpoint record {path}: {source}; the disk may be full or read-only"
@@ -110,6 +122,7 @@ impl Error {
         match self {
             Self::NoPrefix
             | Self::Full { .. }
+            | Self::PortTaken { .. }
             | Self::Datapath(malha_datapath::Error::Full { .. }) => 11,
             Self::TooSmall(_) | Self::SameFamily(..) => 7,
             Self::InterfaceExists(_) => 4,

@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! ADD   write ID.adding → veth, its peer born in the pod → datapath entries, closed → programs → node's end up, host
-//!       routes, permanent neighbours → pod's end up, its addresses and routes → open → rename to ID.ready → answer
-//! DEL   rename to ID.deleting → entries removed: nothing passes any more → answer
+//!       routes, permanent neighbours → pod's end up, its addresses and routes → host ports, if any → open → rename to
+//!       ID.ready → answer
+//! DEL   rename to ID.deleting → entries and host ports removed: nothing passes any more → answer
 //!       later, many at once: links deleted → rename to ID.freed → quarantine over: file removed
 //! ```
 //! A process killed anywhere leaves a record from which the next one undoes (`adding`, `deleting`) or goes on (`ready`).
@@ -26,6 +27,7 @@ mod manager;
 mod names;
 mod plumbing;
 mod pool;
+mod ports;
 mod reaper;
 mod reconcile;
 mod record;
@@ -38,5 +40,6 @@ pub use error::{Error, Result};
 pub use manager::Manager;
 pub use names::{GATEWAY_V4, GATEWAY_V6, gateway, is_link_name, link_name, pod_mac};
 pub use pool::PoolStatus;
+pub use ports::HostPort;
 pub use reconcile::Reconciled;
 pub use state::Status;

@@ -10,6 +10,7 @@ use malha_kernel::Handle;
 use crate::attachment::{AddRequest, CheckRequest, Endpoint, Key};
 use crate::config::{Config, Step};
 use crate::error::{Error, Result};
+use crate::ports::Ports;
 use crate::reconcile::Reconciled;
 use crate::record::{Phase, Records};
 use crate::state::{Slot, State, Status};
@@ -30,6 +31,8 @@ pub struct Shared {
     /// In the node's network namespace.
     pub handle: Handle,
     state: Mutex<State>,
+    /// Locked before the state.
+    ports: Mutex<Ports>,
     /// Some attachment is no longer busy.
     idle: Condvar,
     /// Something is doomed, or it is time to stop.
@@ -57,11 +60,17 @@ impl Manager {
         held.into_iter()
             .chain(freed)
             .for_each(|(phase, endpoint)| state.restore(phase, endpoint));
+        let mut ports = Ports::default();
+        state
+            .slots
+            .values()
+            .for_each(|slot| ports.restore(&slot.endpoint));
         let shared = Arc::new(Shared {
             records,
             handle: Handle::new()?,
             datapath,
             state: Mutex::new(state),
+            ports: Mutex::new(ports),
             idle: Condvar::new(),
             work: Condvar::new(),
             reaping: Mutex::new(()),
@@ -261,6 +270,10 @@ impl Drop for Turn<'_> {
 impl Shared {
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The attachments that are there, by number.

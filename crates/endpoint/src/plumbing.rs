@@ -14,6 +14,7 @@ impl Shared {
     /// Make everything that an endpoint is. On error the caller undoes it.
     pub fn make(&self, endpoint: &Endpoint, netns: &NetNs) -> Result<()> {
         self.config.at(Step::Recorded)?;
+        self.claim_ports(endpoint)?;
         let (index, peer) = self.make_link(endpoint, netns)?;
         if let Some(slot) = self.state().slots.get_mut(&endpoint.id) {
             slot.ifindex = Some(index);
@@ -31,6 +32,7 @@ impl Shared {
         // The end that came up first sends nothing until the kernel has noticed the other.
         self.handle.settle(index)?;
         self.config.at(Step::PodSet)?;
+        self.map_ports(endpoint)?;
         self.datapath
             .endpoints()
             .set_open(&endpoint.addresses, true)?;
@@ -51,7 +53,7 @@ impl Shared {
                 self.datapath.endpoints().remove(&[*address])?;
             }
         }
-        Ok(())
+        self.unmap_ports(endpoint)
     }
 
     /// Whether an endpoint's link is there: its network namespace has not died.

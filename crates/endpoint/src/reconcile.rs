@@ -24,6 +24,8 @@ pub struct Reconciled {
     pub entries: usize,
     /// Attachments that lacked something and have it again.
     pub repaired: usize,
+    /// Port mappings without a record, removed, and those that were missing, added.
+    pub ports: usize,
     /// Attachments that something is wrong with still; the log says what.
     pub failed: usize,
 }
@@ -66,6 +68,13 @@ impl Shared {
         }
         done.links = self.delete_strays(&seen)?;
         done.entries = self.remove_stray_entries(&seen)?;
+        match self.reconcile_ports() {
+            Ok(ports) => done.ports = ports,
+            Err(error) => {
+                tracing::warn!(%error, "host ports may not be as they should be");
+                done.failed += 1;
+            }
+        }
         Ok(done)
     }
 

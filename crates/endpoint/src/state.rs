@@ -152,6 +152,7 @@ impl State {
             host_mac: HOST_MAC,
             mtu: self.mtu,
             addresses,
+            ports: request.ports.clone(),
         };
         let slot = Slot {
             endpoint: endpoint.clone(),

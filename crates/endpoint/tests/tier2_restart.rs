@@ -10,10 +10,22 @@ use std::time::Duration;
 
 use common::{FOUR, Holdings, Node, SIX, eventually, new_netns, path, pings, sh, try_sh};
 use malha_datapath::Datapath;
-use malha_endpoint::{AddRequest, Config, Hook, Key, Manager, Reconciled, Step};
-use malha_kernel::NetNs;
+use malha_endpoint::{AddRequest, Config, Hook, HostPort, Key, Manager, Reconciled, Step};
+use malha_kernel::{NetNs, ports};
 
 const CHILD: &str = "MALHA_ENDPOINT_CHILD";
+
+/// What the victim asks for.
+const PORT: HostPort = HostPort {
+    address: None,
+    protocol: 6,
+    port: 8080,
+    container_port: 80,
+};
+
+fn mappings(node: &Node) -> usize {
+    node.netns.run(ports::list).unwrap().unwrap().len()
+}
 
 /// Does one thing as another process, the child of a test, and is killed at a step. Run by itself it does nothing.
 #[test]
@@ -61,6 +73,7 @@ fn child() {
                 netns: &pod,
                 sandbox: String::new(),
                 pod: None,
+                ports: vec![PORT],
             };
             manager.add(&request).unwrap();
         } else {
@@ -108,10 +121,12 @@ fn killed_at_any_step_of_add() {
             // Made, and nobody was told. ADD again tells; the runtime may as well never come back.
             assert_eq!(managed.settled(), Holdings::of_pods(2));
             assert!(pings(&pod, "172.31.0.1".parse().unwrap()));
+            assert_eq!(mappings(&node), 2);
             managed.check("victim", &pod, None).unwrap();
             managed.del("victim").unwrap();
         }
         assert_eq!(managed.settled(), Holdings::of_pods(1), "{step:?}");
+        assert_eq!(mappings(&node), 0, "{step:?}");
         assert!(!try_sh(&pod, "ip link show eth0").0, "{step:?}");
         assert_eq!(managed.manager.status().pools[0].used, 1, "{step:?}");
         // What the runtime does next.
@@ -130,11 +145,14 @@ fn killed_at_any_step_of_del() {
     node.open();
     for step in Step::ALL.into_iter().skip(8) {
         let pod = new_netns();
-        let address = node.open().add("victim", &pod).unwrap().addresses[0];
+        let victim = Key::new("victim", "eth0");
+        let endpoint = node.open().add_with(victim, &pod, &[PORT]).unwrap();
+        let address = endpoint.addresses[0];
         killed(&node, &pod, "del", step);
         let managed = node.open();
         assert!(!pings(&node.netns, address), "{step:?}: it is closed");
         assert_eq!(managed.settled(), Holdings::of_pods(0), "{step:?}");
+        assert_eq!(mappings(&node), 0, "{step:?}");
         managed.del("victim").unwrap();
         assert!(!try_sh(&pod, "ip link show eth0").0, "{step:?}");
         assert_eq!(managed.manager.status().pools[0].used, 0, "{step:?}");
@@ -207,6 +225,7 @@ fn what_nobody_holds_is_given_back_and_what_is_missing_is_repaired() {
         links: 2,
         entries: 1,
         repaired: 1,
+        ports: 0,
         failed: 0,
     };
     assert_eq!(done, wanted);

@@ -118,6 +118,7 @@ fn the_pods_name_is_for_people_and_comes_back() {
         netns: &netns,
         sandbox: "/run/netns/one".to_owned(),
         pod: Some(pod.clone()),
+        ports: Vec::new(),
     };
     let endpoint = node
         .netns

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use malha_cni::types::{CniError, Interface, IpConfig, PluginConf, Route, Success};
+use malha_cni::types::{CniError, Interface, IpConfig, PluginConf, Protocol, Route, Success};
 use malha_cni::wire::Request;
-use malha_endpoint::{Endpoint, Error, Key, Pod, gateway};
+use malha_endpoint::{Endpoint, Error, HostPort, Key, Pod, gateway};
 use malha_kernel::mac_text;
 
 /// Index of the pod's end among a result's interfaces.
@@ -23,6 +23,24 @@ pub fn pod(request: &Request) -> Option<Pod> {
         name: pod.name,
         uid: pod.uid.unwrap_or_default(),
     })
+}
+
+/// The host ports that a request asks for.
+pub fn ports(config: &PluginConf) -> Vec<HostPort> {
+    let number = |protocol| match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+        Protocol::Sctp => 132,
+    };
+    let mappings = config.capabilities.port_mappings.iter();
+    mappings
+        .map(|mapping| HostPort {
+            address: mapping.host_ip,
+            protocol: number(mapping.protocol),
+            port: mapping.host_port,
+            container_port: mapping.container_port,
+        })
+        .collect()
 }
 
 /// The result of ADD.
@@ -99,6 +117,7 @@ mod tests {
             mac: [0x0a, 0x58, 10, 244, 1, 2],
             host_mac: [0x0a, 0x58, 169, 254, 1, 1],
             mtu: 1450,
+            ports: Vec::new(),
         }
     }
 

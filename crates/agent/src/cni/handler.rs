@@ -71,6 +71,7 @@ impl Handler {
             netns: &netns,
             sandbox: request.netns_path.clone(),
             pod: convert::pod(&request),
+            ports: convert::ports(&request.config),
         };
         match self.manager.add(&add) {
             Ok(endpoint) => Ok(Some(convert::success(&endpoint))),

@@ -10,6 +10,9 @@ use crate::before::BOOT_FILE;
 use crate::config::Paths;
 use crate::target::Health;
 
+/// What runtimes may ask of the plugin beyond an attachment.
+const CAPABILITIES: [&str; 1] = ["portMappings"];
+
 /// Installs and removes.
 #[derive(Clone, Debug)]
 pub struct Installer {
@@ -36,7 +39,7 @@ impl Installer {
             conf: paths.cni_conf.clone(),
             bin: paths.cni_bin.clone(),
             plugin,
-            text: conflist::render(paths::CNI_NETWORK, &[], &paths.cni_socket),
+            text: conflist::render(paths::CNI_NETWORK, &CAPABILITIES, &paths.cni_socket),
             plugin_installed: false,
         })
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use malha_datapath::Datapath;
 use malha_endpoint::{
-    AddRequest, CheckRequest, Config, Endpoint, Hook, Key, Manager, Result, Step,
+    AddRequest, CheckRequest, Config, Endpoint, Hook, HostPort, Key, Manager, Result, Step,
 };
 use malha_kernel::{Handle, NetNs, PROTOCOL};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -240,11 +240,16 @@ impl Managed<'_> {
     }
 
     pub fn add_key(&self, key: Key, netns: &NetNs) -> Result<Endpoint> {
+        self.add_with(key, netns, &[])
+    }
+
+    pub fn add_with(&self, key: Key, netns: &NetNs, ports: &[HostPort]) -> Result<Endpoint> {
         let request = AddRequest {
             key,
             netns,
             sandbox: path(netns),
             pod: None,
+            ports: ports.to_vec(),
         };
         self.node.netns.run(|| self.manager.add(&request)).unwrap()
     }
