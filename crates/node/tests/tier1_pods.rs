@@ -319,7 +319,9 @@ fn pods_outlive_their_agent() {
         let mut cluster = Cluster::start().await;
         cluster.install_network();
         let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done";
-        cluster.create("stays", json!({}), sh(script)).await;
+        let mut serves = sh(script);
+        serves["readinessProbe"] = json!({"exec": {"command": ["true"]}, "periodSeconds": 3600});
+        cluster.create("stays", json!({}), serves).await;
         cluster.create("goes", json!({}), sh(script)).await;
         let before = cluster.until_ready("stays").await;
         cluster.until_ready("goes").await;
@@ -340,6 +342,18 @@ fn pods_outlive_their_agent() {
         let after = cluster.until_ready("stays").await;
         assert_eq!(status(&before).container_id, status(&after).container_id);
         assert_eq!(status(&after).restart_count, 0);
+        let since = |pod: &Pod| {
+            let all = pod.status.clone().unwrap().conditions.unwrap();
+            all.into_iter()
+                .find(|c| c.type_ == "Ready")
+                .unwrap()
+                .last_transition_time
+        };
+        assert_eq!(
+            since(&before),
+            since(&after),
+            "it was not ready for a while"
+        );
         cluster
             .until("what is left of the deleted pod to go", async || {
                 fs::read_dir(&cluster.config.netns_dir).unwrap().count() == 1

@@ -132,6 +132,7 @@ impl Worker {
                     "container goes on"
                 );
                 self.runs(container, record, started.at);
+                self.trust_recorded(record);
                 return;
             }
             State::Exited(started, exit) => {
@@ -155,6 +156,32 @@ impl Worker {
             stopping: false,
             unhealthy: false,
         });
+    }
+}
+
+impl Worker {
+    /// What was ready before the agent's restart is ready until a probe says otherwise: services must not lose it.
+    fn trust_recorded(&mut self, record: &ContainerRecord) {
+        let recorded = self.pod.status.as_ref().and_then(|s| {
+            let all = s
+                .container_statuses
+                .iter()
+                .chain(&s.init_container_statuses)
+                .flatten();
+            all.filter(|c| c.name == record.name).find(|c| {
+                let id = c
+                    .container_id
+                    .as_deref()
+                    .and_then(|id| id.rsplit('/').next());
+                id == Some(record.id.as_str())
+            })
+        });
+        let track = self.seen.containers.get_mut(&record.name);
+        if let (Some(recorded), Some(instance)) = (recorded, track.and_then(|t| t.current.as_mut()))
+        {
+            instance.started |= recorded.started == Some(true);
+            instance.ready |= recorded.ready;
+        }
     }
 }
 
