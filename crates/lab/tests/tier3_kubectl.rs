@@ -53,14 +53,7 @@ fn reads(lab: &Lab) {
         "yes"
     );
     let refused = lab
-        .kubectl_command(&[
-            "auth",
-            "can-i",
-            "delete",
-            "nodes",
-            "--as",
-            "somebody",
-        ])
+        .kubectl_command(&["auth", "can-i", "delete", "nodes", "--as", "somebody"])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&refused.stdout).trim(), "no");

@@ -97,7 +97,11 @@ struct Up {
     #[arg(long, default_value_t = 3)]
     nodes: u8,
     /// Pod ranges of the cluster, one of each family at most.
-    #[arg(long, default_value = "10.244.0.0/16,fd00:10:244::/56", value_name = "CIDRS")]
+    #[arg(
+        long,
+        default_value = "10.244.0.0/16,fd00:10:244::/56",
+        value_name = "CIDRS"
+    )]
     pod_network_cidr: String,
     /// Port on 127.0.0.1 at which this host reaches the API server.
     #[arg(long, default_value_t = 16443)]
@@ -119,10 +123,19 @@ enum Part {
 
 pub fn run(args: Args) -> Result<ExitCode> {
     match args.command {
-        Command::Up(up) => block_on(async move { story::up(&up.options()).await.map(|()| ExitCode::SUCCESS) }),
+        Command::Up(up) => {
+            block_on(async move { story::up(&up.options()).await.map(|()| ExitCode::SUCCESS) })
+        }
         Command::Down => {
             let was = malha_lab::down()?;
-            println!("{}", if was { "The lab has ended." } else { "There is no lab on this machine." });
+            println!(
+                "{}",
+                if was {
+                    "The lab has ended."
+                } else {
+                    "There is no lab on this machine."
+                }
+            );
             Ok(ExitCode::SUCCESS)
         }
         Command::Status => {
@@ -131,16 +144,33 @@ pub fn run(args: Args) -> Result<ExitCode> {
         }
         Command::Exec { machine, command } => enter::exec(&machine, &command),
         Command::Serve { http, tcp, udp } => block_on(async move {
-            serve::run(Ports { http, tcp, udp }).await.map(|()| ExitCode::SUCCESS)
+            serve::run(Ports { http, tcp, udp })
+                .await
+                .map(|()| ExitCode::SUCCESS)
         }),
-        Command::Connect { to, protocol, timeout } => knock(&to, protocol, timeout),
-        Command::Stream { to, count, interval_ms } => {
+        Command::Connect {
+            to,
+            protocol,
+            timeout,
+        } => knock(&to, protocol, timeout),
+        Command::Stream {
+            to,
+            count,
+            interval_ms,
+        } => {
             let outcome = stream::run(to, count, Duration::from_millis(interval_ms))?;
             println!("{}", serde_json::to_string(&outcome)?);
-            Ok(if outcome.lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(if outcome.lost == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
         }
         Command::Fetch { server, path } => block_on(async move {
-            print!("{}", String::from_utf8_lossy(&fetch::get(server, &path).await?));
+            print!(
+                "{}",
+                String::from_utf8_lossy(&fetch::get(server, &path).await?)
+            );
             Ok(ExitCode::SUCCESS)
         }),
         Command::Hold { part } => match part {
@@ -168,9 +198,12 @@ impl Up {
 fn knock(to: &str, protocol: Protocol, timeout: f64) -> Result<ExitCode> {
     let address = match to.parse::<IpAddr>() {
         Ok(address) => SocketAddr::new(address, 0),
-        Err(_) => to.parse().with_context(|| format!("{to:?} is not ADDRESS:PORT"))?,
+        Err(_) => to
+            .parse()
+            .with_context(|| format!("{to:?} is not ADDRESS:PORT"))?,
     };
-    let timeout = Duration::try_from_secs_f64(timeout).context("--timeout has to be seconds, more than 0")?;
+    let timeout =
+        Duration::try_from_secs_f64(timeout).context("--timeout has to be seconds, more than 0")?;
     match connect::attempt(address, protocol, timeout) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
