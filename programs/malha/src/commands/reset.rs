@@ -2,7 +2,8 @@
 
 use std::{io, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use malha_agent::uninstall::{Options, uninstall};
 use malha_join::{
     machine::Machine,
     progress::Progress,
@@ -28,10 +29,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Ok(done.pods + done.containers > 0)
     });
     let network: Teardown<'_> = Box::new(|| {
-        let done = malha_agent::uninstall(&malha_agent::Paths::default())?;
-        done.iter()
-            .for_each(|line| machine.progress.step("reset", line));
-        Ok(!done.is_empty())
+        // Whoever resets the machine has said that its pods may go.
+        let options = Options {
+            dry_run: false,
+            force: true,
+        };
+        let report = uninstall(&malha_agent::Paths::default(), options)?;
+        for line in &report.done {
+            machine.progress.step("reset", line);
+        }
+        if !report.failures.is_empty() {
+            bail!("{}", report.failures.join("; "));
+        }
+        Ok(!report.done.is_empty())
     });
     let teardowns = vec![
         ("Stopped the pods of the node agent", pods),
