@@ -58,7 +58,7 @@ pub fn ensure_bpffs() -> Result<bool> {
 fn is_private_mount(mountinfo: &str, path: &str) -> bool {
     let fields = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
     let is_here = |line: &&str| line.split(' ').nth(4) == Some(path);
-    let last = mountinfo.lines().filter(is_here).next_back().map(fields);
+    let last = mountinfo.lines().rfind(is_here).map(fields);
     last.is_some_and(|fields| {
         let mut optional = fields.iter().skip(6).take_while(|field| *field != "-");
         !optional.any(|field| field.starts_with("shared:"))
@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn a_private_mount_is_told_from_a_shared_one_and_from_none() {
         let line = |options: &str| {
-            format!("25 22 0:22 / /sys rw - sysfs sysfs rw\n31 25 0:22 /fs/bpf /sys/fs/bpf rw,nosuid{options} - sysfs sysfs rw\n")
+            format!(
+                "25 22 0:22 / /sys rw - sysfs sysfs rw\n31 25 0:22 /fs/bpf /sys/fs/bpf rw,nosuid{options} - sysfs sysfs rw\n"
+            )
         };
         assert!(is_private_mount(&line(""), BPFFS));
         assert!(is_private_mount(&line(" master:7"), BPFFS));
