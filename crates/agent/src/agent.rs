@@ -27,6 +27,7 @@ use crate::model::Desired;
 use crate::news::News;
 use crate::observe;
 use crate::report;
+use crate::sandboxes;
 use crate::sources::Knowledge;
 use crate::target::{
     Board, DatapathTarget, EndpointsTarget, Mailbox, MasqueradeTarget, OverlayTarget, RoutesTarget,
@@ -80,6 +81,10 @@ pub async fn run(
         drops: drops.clone(),
     };
     let api = Api::serve(&config.paths.api_socket, Arc::new(knowledge))?;
+    let census = tokio::spawn(sandboxes::run(
+        ground.manager.clone(),
+        config.runtimes.clone(),
+    ));
     let reporter = tokio::spawn(report::run(notices, board, desired));
     tracing::info!(node = config.node_name, routing = %config.routing, "agent started");
 
@@ -90,6 +95,7 @@ pub async fn run(
 
     tracing::info!("agent stopping: pods that are there keep their network");
     reporter.abort();
+    census.abort();
     stopper.stop();
     mailbox.stop();
     drops.stop();

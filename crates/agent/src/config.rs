@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use malha_core::{paths, range};
 
+use crate::sandboxes::Runtimes;
+
 /// How packets get to pods on other nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Routing {
@@ -136,6 +138,8 @@ pub struct Config {
     pub masquerade: bool,
     /// API servers in order of preference, as URLs. Empty: see [`crate::cluster`].
     pub api_servers: Vec<String>,
+    /// Container runtimes to compare pods' attachments with.
+    pub runtimes: Runtimes,
     /// Where files are.
     pub paths: Paths,
 }
@@ -153,6 +157,7 @@ impl Config {
             pod_ranges: Vec::new(),
             masquerade: true,
             api_servers: Vec::new(),
+            runtimes: Runtimes::default(),
             paths: Paths::default(),
         }
     }

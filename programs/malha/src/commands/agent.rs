@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use ipnet::IpNet;
-use malha_agent::{Cluster, Config, Paths, Routing, cluster::servers};
+use malha_agent::{Cluster, Config, Paths, Routing, Runtimes, cluster::servers};
 use malha_core::paths;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,6 +63,18 @@ pub struct Args {
     /// The node's own kubeconfig, for the API server's address.
     #[arg(long, value_name = "FILE", default_value = paths::KUBELET_CONF)]
     kubelet_conf: PathBuf,
+    /// A container runtime's socket, to compare pods' attachments with its sandboxes; repeat it for more. Default: the
+    /// usual ones, as the manifest mounts them.
+    #[arg(
+        long = "cri-socket",
+        env = "MALHA_CRI_SOCKET",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    cri_sockets: Vec<PathBuf>,
+    /// UID of the pod that this agent runs in: a runtime that does not list it is not believed.
+    #[arg(long, env = "POD_UID", value_name = "UID", default_value = "")]
+    pod_uid: String,
     /// Where CNI configuration goes.
     #[arg(long, value_name = "DIR", default_value = paths::CNI_CONF_DIR)]
     cni_conf_dir: PathBuf,
@@ -102,6 +114,10 @@ fn config(args: Args) -> Config {
         pod_ranges: args.pod_cidr,
         masquerade: args.masquerade,
         api_servers: args.api_servers,
+        runtimes: Runtimes {
+            sockets: args.cri_sockets,
+            pod_uid: args.pod_uid,
+        },
         paths: Paths {
             kubelet_conf: args.kubelet_conf,
             cni_conf: args.cni_conf_dir,
