@@ -13,11 +13,13 @@ use nix::mount::{MsFlags, mount};
 
 const FORCE: Options = Options {
     dry_run: false,
-    force: true,
+    under_agent: true,
+    under_pods: true,
 };
 const DRY_RUN: Options = Options {
     dry_run: true,
-    force: false,
+    under_agent: false,
+    under_pods: false,
 };
 
 /// Not a test: what the agents of the other tests run.
@@ -155,7 +157,7 @@ fn as_before(routing: &str) {
     agents.into_iter().for_each(process::Agent::terminate);
     let report = clean(&nodes[0], Options::default());
     assert!(
-        says(&report, "set net.ipv4.ip_forward back from 1 to 0"),
+        says(&report, "Restored net.ipv4.ip_forward from 1 to 0"),
         "{report:?}"
     );
     assert_same(&before, &snapshot(&nodes[0]));
@@ -200,14 +202,14 @@ fn a_dry_run_tells_and_changes_nothing_and_an_agent_or_pods_are_in_the_way() {
 
     let done = clean(&node, FORCE);
     // Its sockets went with the agent.
-    let sockets = |line: &&String| !line.ends_with(".sock");
-    let planned: Vec<_> = planned.done.iter().filter(sockets).collect();
-    let done: Vec<_> = done
-        .done
-        .iter()
-        .map(|line| format!("would {line}"))
+    let planned = planned.done.iter().filter(|line| !line.ends_with(".sock"));
+    let planned: Vec<_> = planned
+        .map(|line| {
+            line.replace("Would remove", "Removed")
+                .replace("Would restore", "Restored")
+        })
         .collect();
-    assert_eq!(planned, done.iter().collect::<Vec<_>>());
+    assert_eq!(planned, done.done);
     assert_same(&before, &snapshot(&node));
 }
 
@@ -264,7 +266,7 @@ fn all_failures_are_told_and_the_next_time_does_the_rest() {
         report.failures[0].contains("cannot remove") && report.failures[0].contains("malha-cni")
     );
     assert!(report.failures[1].contains("run/state"), "{report:?}");
-    assert!(says(&report, "set net.ipv4.ip_forward back"), "{report:?}");
+    assert!(says(&report, "Restored net.ipv4.ip_forward"), "{report:?}");
     nix::mount::umount(&state).unwrap();
     fs::remove_dir(in_the_way("bin/malha-cni")).unwrap();
     clean(&node, Options::default());

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use malha_cni::conflist;
 use malha_core::paths::CNI_CONFLIST;
 
-use super::Trace;
+use super::{Trace, Verb};
 use crate::before::{BOOT_FILE, Before};
 use crate::config::Paths;
 use crate::lock;
@@ -83,13 +83,17 @@ fn installed(directory: &Path, name: &str) -> Result<Vec<Trace>> {
 }
 
 fn file(path: PathBuf) -> Trace {
-    let what = format!("remove {}", path.display());
-    Trace::new(what, move || Ok(absent_is_fine(fs::remove_file(path))?))
+    let object = path.display().to_string();
+    Trace::new(Verb::Remove, object, move || {
+        Ok(absent_is_fine(fs::remove_file(path))?)
+    })
 }
 
 fn tree(path: PathBuf) -> Trace {
-    let what = format!("remove {}", path.display());
-    Trace::new(what, move || Ok(absent_is_fine(fs::remove_dir_all(path))?))
+    let object = path.display().to_string();
+    Trace::new(Verb::Remove, object, move || {
+        Ok(absent_is_fine(fs::remove_dir_all(path))?)
+    })
 }
 
 fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -9,7 +9,7 @@ use malha_endpoint::is_link_name;
 use malha_kernel::machine::{self, BPFFS};
 use malha_kernel::{Batch, Handle, Link, PROTOCOL, masquerade as nft};
 
-use super::Trace;
+use super::{Trace, Verb};
 use crate::before::Before;
 use crate::config::Paths;
 use crate::model::OVERLAY_LINK;
@@ -32,15 +32,17 @@ pub fn links(_: &Paths, _: &Before) -> Result<Vec<Trace>> {
         .partition(is_pods);
     let mut traces = Vec::new();
     if !pods.is_empty() {
-        let what = format!("remove the links of {} pods", pods.len());
+        let object = format!("the links of {} pods", pods.len());
         let indexes: Vec<u32> = pods.iter().map(|link| link.index).collect();
-        traces.push(Trace::new(what, move || {
+        traces.push(Trace::new(Verb::Remove, object, move || {
             Ok(Handle::new()?.delete_links(&indexes)?)
         }));
     }
     traces.extend(overlay.into_iter().map(|link| {
-        let what = format!("remove the overlay device {}", link.name);
-        Trace::new(what, move || Ok(Handle::new()?.delete_link(link.index)?))
+        let object = format!("the overlay device {}", link.name);
+        Trace::new(Verb::Remove, object, move || {
+            Ok(Handle::new()?.delete_link(link.index)?)
+        })
     }));
     Ok(traces)
 }
@@ -58,20 +60,20 @@ pub fn routes(_: &Paths, _: &Before) -> Result<Vec<Trace>> {
     let stay = routes.filter(|route| !route.device.is_some_and(goes));
     Ok(stay
         .map(|route| {
-            let what = format!("remove the route to {}", route.prefix);
+            let object = format!("the route to {}", route.prefix);
             let remove = move || Ok(Handle::new()?.commit(Batch::new().delete_route(&route))?);
-            Trace::new(what, remove)
+            Trace::new(Verb::Remove, object, remove)
         })
         .collect())
 }
 
 /// The table of rules.
 pub fn masquerade(_: &Paths, _: &Before) -> Result<Vec<Trace>> {
-    let what = format!("remove the nftables table {}", nft::TABLE);
+    let object = format!("the nftables table {}", nft::TABLE);
     let there = nft::is_present()?;
-    Ok(Vec::from_iter(
-        there.then(|| Trace::new(what, || Ok(nft::remove()?))),
-    ))
+    Ok(Vec::from_iter(there.then(|| {
+        Trace::new(Verb::Remove, object, || Ok(nft::remove()?))
+    })))
 }
 
 /// Programs, where they are attached, maps; and the BPF filesystem if an agent mounted it and nobody else uses it.
@@ -89,16 +91,17 @@ pub fn datapath(paths: &Paths, before: &Before) -> Result<Vec<Trace>> {
             true => String::new(),
             false => format!(", attached to {}", stay.join(", ")),
         };
-        let what = format!(
-            "remove the programs and maps in {}{at}",
-            paths.pins.display()
-        );
+        let object = format!("the programs and maps in {}{at}", paths.pins.display());
         let pins = paths.pins.clone();
-        traces.push(Trace::new(what, move || Ok(Datapath::uninstall(&pins)?)));
+        traces.push(Trace::new(Verb::Remove, object, move || {
+            Ok(Datapath::uninstall(&pins)?)
+        }));
     }
     if before.mounted_bpffs() && is_idle_bpffs(&paths.pins) {
-        let what = format!("unmount the BPF filesystem at {BPFFS}");
-        traces.push(Trace::new(what, || Ok(nix::mount::umount(BPFFS)?)));
+        let object = format!("the BPF filesystem at {BPFFS}");
+        traces.push(Trace::new(Verb::Unmount, object, || {
+            Ok(nix::mount::umount(BPFFS)?)
+        }));
     }
     Ok(traces)
 }
@@ -112,8 +115,8 @@ pub fn settings(_: &Paths, before: &Before) -> Result<Vec<Trace>> {
         .into_iter()
         .map(|setting| {
             let name = setting.name.replace('/', ".");
-            let what = format!("set {name} back from {} to {}", setting.set, setting.before);
-            Trace::new(what, move || setting.restore())
+            let object = format!("{name} from {} to {}", setting.set, setting.before);
+            Trace::new(Verb::Restore, object, move || setting.restore())
         })
         .collect())
 }

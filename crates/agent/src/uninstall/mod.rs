@@ -18,14 +18,16 @@ use crate::lock::{self, Holder};
 pub struct Options {
     /// Only say what would be done.
     pub dry_run: bool,
-    /// Also while an agent runs, which may bring things back, or pods are attached, which lose their network.
-    pub force: bool,
+    /// Also while an agent runs, which may bring things back.
+    pub under_agent: bool,
+    /// Also while pods are attached, which lose their network.
+    pub under_pods: bool,
 }
 
 /// What came of it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// What was done, or would be.
+    /// What was done, or would be, a sentence each.
     pub done: Vec<String>,
     /// What could not be done, or not be found out.
     pub failures: Vec<String>,
@@ -33,17 +35,39 @@ pub struct Report {
 
 /// Something of ours on the node.
 pub(crate) struct Trace {
-    what: String,
+    verb: Verb,
+    object: String,
     remove: Box<dyn FnOnce() -> Result<()>>,
+}
+
+/// What is done to it.
+#[derive(Clone, Copy)]
+pub(crate) enum Verb {
+    Remove,
+    Restore,
+    Unmount,
+}
+
+impl Verb {
+    /// As in "cannot …", and as the beginning of a sentence.
+    const fn forms(self) -> [&'static str; 2] {
+        match self {
+            Self::Remove => ["remove", "Removed"],
+            Self::Restore => ["restore", "Restored"],
+            Self::Unmount => ["unmount", "Unmounted"],
+        }
+    }
 }
 
 impl Trace {
     pub(crate) fn new(
-        what: impl Into<String>,
+        verb: Verb,
+        object: impl Into<String>,
         remove: impl FnOnce() -> Result<()> + 'static,
     ) -> Self {
         Self {
-            what: what.into(),
+            verb,
+            object: object.into(),
             remove: Box::new(remove),
         }
     }
@@ -58,20 +82,18 @@ pub fn uninstall(paths: &Paths, options: Options) -> Result<Report> {
         bail!("this needs root: run it as root or through sudo");
     }
     let holder = lock::holder(&paths.run)?;
-    if !options.force && !options.dry_run {
-        if matches!(holder, Holder::Agent) {
-            bail!(
-                "an agent runs on this node and would bring everything back: delete the DaemonSet first \
-                 (kubectl delete -f deploy/malha.yaml, or helm uninstall), or use --force"
-            );
-        }
-        let pods = kernel::pods()?;
-        if pods > 0 {
-            bail!(
-                "{pods} of this node's pods are attached and would lose their network: drain the node first \
-                 (kubectl drain), or use --force"
-            );
-        }
+    if matches!(holder, Holder::Agent) && !options.dry_run && !options.under_agent {
+        bail!(
+            "an agent runs on this node and would bring everything back: delete the DaemonSet first \
+             (kubectl delete -f deploy/malha.yaml, or helm uninstall), or use --force"
+        );
+    }
+    let pods = kernel::pods()?;
+    if pods > 0 && !options.dry_run && !options.under_pods {
+        bail!(
+            "{pods} of this node's pods are attached and would lose their network: drain the node first \
+             (kubectl drain), or use --force"
+        );
     }
     let before = Before::load(&paths.run, &machine::boot_id()?);
     let mut report = Report::default();
@@ -105,15 +127,16 @@ const STEPS: [Step; 8] = [
 
 impl Report {
     fn take(&mut self, trace: Trace, dry_run: bool) {
+        let ([verb, done], object) = (trace.verb.forms(), trace.object);
         if dry_run {
-            self.done.push(format!("would {}", trace.what));
+            self.done.push(format!("Would {verb} {object}"));
             return;
         }
         match (trace.remove)() {
-            Ok(()) => self.done.push(trace.what),
+            Ok(()) => self.done.push(format!("{done} {object}")),
             Err(error) => self
                 .failures
-                .push(format!("cannot {}: {error:#}", trace.what)),
+                .push(format!("cannot {verb} {object}: {error:#}")),
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         // Whoever resets the machine has said that its pods may go.
         let options = Options {
             dry_run: false,
-            force: true,
+            under_agent: true,
+            under_pods: true,
         };
         let report = uninstall(&malha_agent::Paths::default(), options)?;
         for line in &report.done {

@@ -33,7 +33,8 @@ pub fn run(args: Args) -> Result<ExitCode> {
     };
     let options = Options {
         dry_run: args.dry_run,
-        force: args.force,
+        under_agent: args.force,
+        under_pods: args.force,
     };
     let report = uninstall(&paths, options)?;
     if report.done.is_empty() && report.failures.is_empty() {
