@@ -8,7 +8,7 @@ use std::time::Duration;
 use malha_agent::api::{AgentStatus, DropLine, client};
 use malha_cni::runtime::{self, Attachment, Options, Runtime, RuntimeError};
 use malha_cni::types::{Args, AttachmentId, Success};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
@@ -98,6 +98,13 @@ impl World {
         self.fabric.connect(&node.namespace, subnet, number);
         node.register();
         node
+    }
+}
+
+/// The directory is under a mount, which would keep it from being removed.
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = umount2(self.directory.path(), MntFlags::MNT_DETACH);
     }
 }
 
