@@ -141,11 +141,12 @@ fn overlay_leads_everywhere_through_tunnels() {
         &text(Routing::Overlay, &index, &host),
         "node one ranges 10.244.1.0/24,fd00:244:0:1::/64
          cluster 10.244.0.0/16,fd00:244::/48
-         overlay vni 77 port 8472 mtu 1450
+         overlay vni 77 port 8472 addresses 10.244.1.1,fd00:244:0:1::1 mtu 1450
          mtu pod 1450 direct 1500
          uplinks eth0
          route 10.244.0.0/16 blackhole
          route 10.244.1.0/24 blackhole
+         route 10.244.1.1/32 local
          route 10.244.2.0/24 overlay 172.20.0.2
          route 10.244.3.0/24 overlay 172.21.0.3
          route 172.20.0.1/32 local
@@ -156,6 +157,7 @@ fn overlay_leads_everywhere_through_tunnels() {
          route fd00:21::3/128 overlay 172.21.0.3
          route fd00:244::/48 blackhole
          route fd00:244:0:1::/64 blackhole
+         route fd00:244:0:1::1/128 local
          route fd00:244:0:2::/64 overlay 172.20.0.2
          route fd00:244:0:3::/64 overlay 172.21.0.3
          kernel 10.244.0.0/16 unreachable
@@ -166,7 +168,7 @@ fn overlay_leads_everywhere_through_tunnels() {
          kernel fd00:244:0:1::/64 unreachable
          kernel fd00:244:0:2::/64 overlay src fd00:20::1
          kernel fd00:244:0:3::/64 overlay src fd00:20::1
-         masquerade 10.244.1.0/24,fd00:244:0:1::/64 except to 10.244.0.0/16,172.20.0.1/32,172.20.0.2/32,172.21.0.3/32,fd00:20::1/128,fd00:20::2/128,fd00:21::3/128,fd00:244::/48",
+         masquerade 10.244.1.0/24,fd00:244:0:1::/64 except to 10.244.0.0/16,172.20.0.1/32,fd00:20::1/128,fd00:244::/48",
     );
 }
 
@@ -177,11 +179,12 @@ fn auto_is_direct_within_the_subnet_only() {
         &text(Routing::Auto, &index, &host),
         "node one ranges 10.244.1.0/24,fd00:244:0:1::/64
          cluster 10.244.0.0/16,fd00:244::/48
-         overlay vni 77 port 8472 mtu 1450
+         overlay vni 77 port 8472 addresses 10.244.1.1,fd00:244:0:1::1 mtu 1450
          mtu pod 1450 direct 1500
          uplinks eth0
          route 10.244.0.0/16 blackhole
          route 10.244.1.0/24 blackhole
+         route 10.244.1.1/32 local
          route 10.244.2.0/24 direct 172.20.0.2 link 2
          route 10.244.3.0/24 overlay 172.21.0.3
          route 172.20.0.1/32 local
@@ -190,6 +193,7 @@ fn auto_is_direct_within_the_subnet_only() {
          route fd00:21::3/128 overlay 172.21.0.3
          route fd00:244::/48 blackhole
          route fd00:244:0:1::/64 blackhole
+         route fd00:244:0:1::1/128 local
          route fd00:244:0:2::/64 direct fd00:20::2 link 2
          route fd00:244:0:3::/64 overlay 172.21.0.3
          kernel 10.244.0.0/16 unreachable
@@ -200,7 +204,7 @@ fn auto_is_direct_within_the_subnet_only() {
          kernel fd00:244:0:1::/64 unreachable
          kernel fd00:244:0:2::/64 via fd00:20::2 link 2 src fd00:20::1
          kernel fd00:244:0:3::/64 overlay src fd00:20::1
-         masquerade 10.244.1.0/24,fd00:244:0:1::/64 except to 10.244.0.0/16,172.20.0.1/32,172.20.0.2/32,172.21.0.3/32,fd00:20::1/128,fd00:20::2/128,fd00:21::3/128,fd00:244::/48",
+         masquerade 10.244.1.0/24,fd00:244:0:1::/64 except to 10.244.0.0/16,172.20.0.1/32,172.20.0.2/32,fd00:20::1/128,fd00:20::2/128,fd00:244::/48",
     );
 }
 
@@ -269,10 +273,11 @@ fn alone_in_the_cluster() {
         &text_with(|config| config.masquerade = false, &nodes(), &host),
         "node one ranges 10.244.1.0/24
          cluster 10.244.1.0/24
-         overlay vni 77 port 8472 mtu 1450
+         overlay vni 77 port 8472 addresses 10.244.1.1 mtu 1450
          mtu pod 1500 direct 1500
          uplinks eth0
          route 10.244.1.0/24 blackhole
+         route 10.244.1.1/32 local
          route 172.20.0.1/32 local
          kernel 10.244.1.0/24 unreachable",
     );

@@ -8,7 +8,9 @@
 //! What its user has to bring about, in this order:
 //!
 //! - The overlay device: `vxlan external` (collect-metadata) with the UDP port only, NOARP, a MAC address that no other
-//!   node has, an MTU 50 (IPv4 underlay) or 70 (IPv6) below the uplink's. One for both families.
+//!   node has, an MTU 50 (IPv4 underlay) or 70 (IPv6) below the uplink's. One for both families. It has an address of
+//!   each family that other nodes know as this node's, alone in its prefix (and [`NextHop::Local`] here): whoever
+//!   masquerades on the way into the overlay, as kube-proxy does, takes that.
 //! - Routes here: every pod CIDR [`NextHop::Blackhole`]; this node's addresses [`NextHop::Local`]; each other node's
 //!   pod prefixes, and (overlay) its addresses as host routes, [`NextHop::Overlay`] or [`NextHop::Direct`]. A tunnel end
 //!   is the address that the node's encapsulated packets come from.

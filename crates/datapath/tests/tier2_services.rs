@@ -193,7 +193,11 @@ fn node_ports_work_from_outside_and_inside() {
             let (address, node) = own(&far);
             let from = (&far.namespace, address);
             let seen = dial_pod(from, at(node, 30080), &c);
-            assert_eq!(seen, one.addresses()[family], "by way of another node");
+            let by = match mode {
+                Mode::Direct => one.addresses(),
+                _ => one.overlay_addresses(),
+            };
+            assert_eq!(seen, by[family], "by way of another node");
             // A pod of another node, as it is and masqueraded, by way of its own node and of the backend's.
             let from = (&a.namespace, a.addresses()[family]);
             for node in [&one, &two] {

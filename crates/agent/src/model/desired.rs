@@ -84,6 +84,10 @@ pub struct Overlay {
     pub port: u16,
     /// Largest IP packet, in bytes.
     pub mtu: u32,
+    /// Its addresses, the first of each of the node's pod ranges, which no pod gets: what the stack masquerades with here
+    /// (as kube-proxy has it). Without one it would take any link's, and the other nodes refuse addresses that they do
+    /// not know as this node's.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A route of the node's own stack.
@@ -165,12 +169,16 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<Desired, Waiting> {
         mac: mac_of(&own.name),
         port: config.vxlan_port,
         mtu: mtus.overlay,
+        addresses: own.pod_ranges.iter().filter_map(first_address).collect(),
     });
+    let mut routes = routes(own, &peers, &cluster_ranges);
+    let of_overlay = overlay.iter().flat_map(|overlay| &overlay.addresses);
+    routes.extend(of_overlay.map(|address| (IpNet::from(*address), NextHop::Local)));
     Ok(Desired {
         overlay,
         vni: config.vni,
         uplinks: uplinks(host, own, &peers),
-        routes: routes(own, &peers, &cluster_ranges),
+        routes,
         kernel_routes: kernel_routes(own, &peers, &cluster_ranges),
         masquerade: config
             .masquerade
@@ -333,11 +341,23 @@ fn kernel_routes(
     routes
 }
 
-/// Packets to the cluster's pods and nodes keep their source: both ends know the way back.
+/// The one after the network's own.
+fn first_address(range: &IpNet) -> Option<IpAddr> {
+    let room = range.max_prefix_len() - range.prefix_len();
+    match range.network() {
+        _ if room < 2 => None,
+        IpAddr::V4(network) => Some(IpAddr::V4((u32::from(network) + 1).into())),
+        IpAddr::V6(network) => Some(IpAddr::V6((u128::from(network) + 1).into())),
+    }
+}
+
+/// Packets to the cluster's pods and nodes keep their source: both ends know the way back. Not so those that reach a node
+/// by the stack's way although the pods' way is the overlay, because they were for a service: they leave by the uplink,
+/// where nobody expects a pod's address.
 fn masquerade(own: &NodeFacts, peers: &[Peer], ranges: &[IpNet]) -> Masquerade {
     let nodes = peers
         .iter()
-        .filter(|peer| !peer.ways.is_empty())
+        .filter(|peer| !peer.ways.is_empty() && peer.tunnel_end().is_none())
         .flat_map(|peer| &peer.addresses);
     let nodes = nodes
         .chain(&own.addresses)

@@ -18,8 +18,11 @@ impl Display for Desired {
         match &self.overlay {
             Some(overlay) => writeln!(
                 f,
-                "overlay vni {} port {} mtu {}",
-                self.vni, overlay.port, overlay.mtu
+                "overlay vni {} port {} addresses {} mtu {}",
+                self.vni,
+                overlay.port,
+                list(&overlay.addresses),
+                overlay.mtu
             )?,
             None => writeln!(f, "overlay none")?,
         }

@@ -1,6 +1,7 @@
 //! The overlay device: one VXLAN device for every peer and both families. The datapath tells each packet where to go.
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
 use malha_kernel::{Batch, Handle, Link, Vxlan};
 
 use super::{Target, sysctl};
@@ -42,6 +43,7 @@ impl Target for OverlayTarget {
         if !link.up {
             batch = batch.set_up(link.index);
         }
+        batch = set_addresses(&handle, batch, link.index, overlay)?;
         if !batch.is_empty() {
             handle.commit(batch)?;
         }
@@ -62,6 +64,29 @@ impl Target for OverlayTarget {
 
 fn is_ours(link: &Link, overlay: &Overlay) -> bool {
     link.kind == "vxlan" && link.vxlan == Some((true, overlay.port))
+}
+
+/// Link-local ones are nobody's business.
+fn set_addresses(
+    handle: &Handle,
+    mut batch: Batch,
+    index: u32,
+    overlay: &Overlay,
+) -> Result<Batch> {
+    let present = handle.addresses()?;
+    let present: Vec<IpNet> = present
+        .iter()
+        .filter(|address| address.device == index && !address.local_scope)
+        .map(|address| address.address)
+        .collect();
+    let wanted: Vec<IpNet> = overlay.addresses.iter().map(|a| IpNet::from(*a)).collect();
+    for address in wanted.iter().filter(|address| !present.contains(address)) {
+        batch = batch.add_address(index, *address);
+    }
+    for address in present.iter().filter(|address| !wanted.contains(address)) {
+        batch = batch.delete_address(index, *address);
+    }
+    Ok(batch)
 }
 
 fn create(handle: &Handle, overlay: &Overlay) -> Result<Link> {

@@ -167,7 +167,9 @@ impl Node {
         let namespace = Namespace::new();
         namespace.sh(
             "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter",
+             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter
+             ip link add first type veth peer name second; ip link set first up; ip link set second up
+             ip addr add 198.18.0.1/24 dev first; ip addr add 2001:db8:18::1/64 dev first nodad",
         );
         let bpffs = BpfFs::new();
         let config = change(bpffs.config());
@@ -201,6 +203,15 @@ impl Node {
         [self.four(), self.six()]
     }
 
+    /// What the node's stack masquerades with on the overlay device.
+    pub fn overlay_addresses(&self) -> [IpAddr; 2] {
+        let n = self.number;
+        [
+            format!("10.244.{n}.1").parse().unwrap(),
+            format!("fd00:244:{n}::1").parse().unwrap(),
+        ]
+    }
+
     pub fn pod_prefixes(&self) -> [String; 2] {
         [
             format!("10.244.{}.0/24", self.number),
@@ -213,7 +224,8 @@ impl Node {
         let n = self.number;
         self.namespace.sh(&format!(
             "ip link add {OVERLAY} address 02:00:00:00:77:{n:02x} mtu 1430 type vxlan external dstport 8472
-             ip link set {OVERLAY} arp off addrgenmode none up"
+             ip link set {OVERLAY} arp off addrgenmode none up
+             ip addr add 10.244.{n}.1/32 dev {OVERLAY}; ip addr add fd00:244:{n}::1/128 dev {OVERLAY} nodad"
         ));
         let overlay_ifindex = Some(self.namespace.ifindex(OVERLAY));
         let node = NodeConfig {
@@ -227,7 +239,7 @@ impl Node {
             self.datapath.attach_overlay(OVERLAY).unwrap();
             self.datapath.attach_uplink(UPLINK).unwrap();
         });
-        for address in self.addresses() {
+        for address in self.addresses().into_iter().chain(self.overlay_addresses()) {
             self.datapath
                 .routes()
                 .upsert(address.into(), NextHop::Local)
