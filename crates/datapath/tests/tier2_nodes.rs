@@ -241,11 +241,11 @@ fn a_pod_cannot_reach_the_nodes_loopback() {
     ));
     let before = one.drops(Reason::Loopback);
     let server = traffic::udp_socket(&one.namespace, "127.0.0.1".parse().unwrap());
-    a.namespace.sh(&format!(
+    a.namespace.sh(
         "ip link set lo down; ip addr flush dev lo; ip rule add pref 1 to 127.0.0.0/8 lookup main; ip rule del pref 0
          ip rule add pref 2 lookup local; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
-         ip route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink"
-    ));
+         ip route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink",
+    );
     let client = traffic::udp_socket(&a.namespace, a.addresses()[0]);
     client.send_to(b"x", server.local_addr().unwrap()).unwrap();
     eventually("it is counted", || one.drops(Reason::Loopback) > before);

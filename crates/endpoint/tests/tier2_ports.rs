@@ -160,7 +160,7 @@ fn an_agent_that_restarts_keeps_them_and_can_take_them_back() {
     let before = mappings(&node);
     let managed = node.open();
     assert_eq!(mappings(&node), before);
-    assert_eq!(managed.manager.list(), [endpoint.clone()]);
+    assert_eq!(managed.manager.list(), std::slice::from_ref(&endpoint));
     assert_eq!(
         add(&managed, "one", &pod, &[port("", 80)]).unwrap(),
         endpoint,
