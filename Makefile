@@ -5,7 +5,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 RELEASE := $(shell $(CARGO) metadata --no-deps --format-version 1 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
 NEXTEST := $(SUDO) $(CARGO) nextest run --workspace --no-fail-fast
 
-.PHONY: lab lab-down build image test tier0 tier1 tier2 tier3 bench check deps test-deps help
+.PHONY: lab lab-down build image test tier0 tier1 tier2 tier3 e2e-kubernetes bench check deps test-deps help
 
 help: ## What there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1: \2/p' $(MAKEFILE_LIST) | column -t -s:
@@ -36,6 +36,10 @@ tier2: test-deps ## The eBPF datapath
 
 tier3: test-deps build ## The lab: the whole story, with faults
 	MALHA_BINARIES=$(RELEASE) $(NEXTEST) -E 'binary(/^tier3/)'
+
+e2e-kubernetes: test-deps build ## Tests against a real Kubernetes: one of yours (docs/e2e.md), or one brought up here
+	$(CARGO) build --release -p malha-image
+	MALHA_BINARIES=$(RELEASE) $(SUDO) tools/e2e-realk8s run $(E2E)
 
 bench: test-deps build ## Measurements beside their baselines
 	$(CARGO) build --release -p malha-bench

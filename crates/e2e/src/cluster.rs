@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::command::{command, run, text, until};
-use crate::description::{Description, Host};
+use crate::description::{Description, Engines, Host};
 use crate::probe::{self, Probe};
 
 /// The manifest under test.
@@ -124,6 +124,16 @@ impl Cluster {
     pub fn host(&self, name: &str) -> &Host {
         let found = self.description.hosts.iter().find(|host| host.name == name);
         found.unwrap_or_else(|| panic!("no host {name}"))
+    }
+
+    /// The container engines.
+    ///
+    /// # Panics
+    /// When none are described.
+    #[must_use]
+    pub fn engines(&self) -> &Engines {
+        let engines = self.description.engines.as_ref();
+        engines.expect("the cluster's description has no engines: docs/e2e.md says what they are")
     }
 
     /// Runs a shell script on a host; it has to succeed.

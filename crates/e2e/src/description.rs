@@ -27,6 +27,30 @@ pub struct Description {
     pub outside: Outside,
     /// How to run kube-proxy on every host; absent: the cluster always has it.
     pub kube_proxy: Option<KubeProxy>,
+    /// Container engines to run beside the hosts' own; absent: their tests fail and say so.
+    pub engines: Option<Engines>,
+}
+
+/// Programs of container engines, unpacked aside. Their host has to share this machine's file system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Engines {
+    /// The node on whose host they run.
+    pub host: String,
+    /// Directories with containerd, its shim and ctr, by version.
+    pub containerd: std::collections::BTreeMap<String, String>,
+    /// Archive of the image of sandboxes.
+    pub pause_archive: String,
+    /// Its name.
+    pub pause_image: String,
+    /// Archive of the image of Malha.
+    pub archive: String,
+    /// Control group that they may make theirs in.
+    pub cgroup: String,
+    /// Directory with `podman` and `conmon`.
+    pub podman: String,
+    /// Where podman finds its libraries.
+    pub podman_libraries: String,
 }
 
 /// A node's host.

@@ -7,12 +7,18 @@
 //! [`Cluster::probes`].
 mod cluster;
 mod command;
+mod containerd;
 mod description;
+mod podman;
 mod probe;
 mod stream;
+mod traces;
 
 pub use cluster::Cluster;
 pub use command::{PATIENCE, run, succeeds, text, until, within};
-pub use description::{Description, Host, KubeProxy, Outside};
+pub use containerd::Containerd;
+pub use description::{Description, Engines, Host, KubeProxy, Outside};
+pub use podman::Podman;
 pub use probe::{Probe, hostport_pod};
 pub use stream::Stream;
+pub use traces::traces;

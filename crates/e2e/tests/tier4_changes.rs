@@ -21,7 +21,13 @@ fn whole(mut streams: Vec<Stream>) {
 }
 
 fn restarts(cluster: &Cluster) -> i64 {
-    let pods = ["-n", "kube-system", "pods", "-l", "app.kubernetes.io/name=malha"];
+    let pods = [
+        "-n",
+        "kube-system",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=malha",
+    ];
     let pods = cluster.get(&pods);
     let counts = pods["items"].as_array().unwrap().iter();
     let counts = counts.map(|pod| &pod["status"]["containerStatuses"][0]["restartCount"]);
@@ -31,7 +37,8 @@ fn restarts(cluster: &Cluster) -> i64 {
 /// With SIGKILL, on every host, the process that holds the plugin's socket.
 fn kill_agents(cluster: &Cluster) {
     for host in &cluster.description.hosts {
-        let script = "kill -9 $(ss -xlpnH | grep /run/malha/cni | sed 's/.*pid=\\([0-9]*\\).*/\\1/')";
+        let script =
+            "kill -9 $(ss -xlpnH | grep /run/malha/cni | sed 's/.*pid=\\([0-9]*\\).*/\\1/')";
         cluster.sh(host, script);
     }
 }
@@ -44,7 +51,9 @@ fn killing_every_agent_loses_no_packet() {
     let streams = streams(&cluster, &probes, 60);
     kill_agents(&cluster);
     let hosts = cluster.description.hosts.len() as i64;
-    until("every agent runs again", || restarts(&cluster) >= before + hosts);
+    until("every agent runs again", || {
+        restarts(&cluster) >= before + hosts
+    });
     cluster.rolled_out();
     whole(streams);
 }
@@ -54,7 +63,14 @@ fn rolling_the_agents_loses_no_packet() {
     let cluster = Cluster::with_network();
     let probes = cluster.probes();
     let streams = streams(&cluster, &probes, 90);
-    cluster.kubectl(&["-n", "kube-system", "rollout", "restart", "daemonset", "malha"]);
+    cluster.kubectl(&[
+        "-n",
+        "kube-system",
+        "rollout",
+        "restart",
+        "daemonset",
+        "malha",
+    ]);
     cluster.rolled_out();
     whole(streams);
 }
@@ -80,9 +96,27 @@ fn without_any_agent_pods_keep_their_network() {
     let cluster = Cluster::with_network();
     let probes = cluster.probes();
     let streams = streams(&cluster, &probes, 60);
-    cluster.kubectl(&["-n", "kube-system", "delete", "daemonset", "malha", "--wait=true"]);
-    let pods = ["-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=malha", "-o", "name"];
-    until("no agent is left", || cluster.kubectl(&pods).trim().is_empty());
+    cluster.kubectl(&[
+        "-n",
+        "kube-system",
+        "delete",
+        "daemonset",
+        "malha",
+        "--wait=true",
+    ]);
+    let pods = [
+        "-n",
+        "kube-system",
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=malha",
+        "-o",
+        "name",
+    ];
+    until("no agent is left", || {
+        cluster.kubectl(&pods).trim().is_empty()
+    });
     let back = Cluster::with_network();
     assert!(back.all_nodes_ready());
     whole(streams);

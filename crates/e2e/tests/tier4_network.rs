@@ -1,8 +1,7 @@
 //! The manifest on a Kubernetes that nobody here wrote: nodes become Ready, and everybody reaches whom they should.
 use std::process::{Child, Stdio};
 
-use malha_e2e::{Cluster, Probe, hostport_pod, run, succeeds, until};
-use serde_json::Value;
+use malha_e2e::{Cluster, Probe, hostport_pod, run, succeeds, traces, until};
 
 const PROTOCOLS: [(&str, u16); 3] = [("tcp", 7070), ("udp", 7070), ("icmp", 0)];
 /// Where the server outside listens.
@@ -208,23 +207,11 @@ fn the_agent_finds_an_api_server_that_answers_by_address() {
     back.rolled_out();
 }
 
-/// Links, addresses, routes, neighbours, rules, records and what the runtime's library keeps, on one host.
-fn traces(cluster: &Cluster, host: &str) -> String {
-    let script = "
-        for path in /sys/class/net/*; do case ${path##*/} in mlh*) echo link;; esac; done
-        ip -4 route show proto 77; ip -6 route show proto 77 || true
-        ip neigh show nud permanent
-        nft list ruleset 2>/dev/null | grep -A999 'table inet malha' || true
-        find /run/malha/state -name '*.ready' -o -name '*.adding' -o -name '*.deleting' | wc -l
-        ls /var/lib/cni/results /var/lib/cni/malha 2>/dev/null || true";
-    cluster.sh(cluster.host(host), script)
-}
-
 #[test]
 fn pods_that_come_and_go_leave_nothing() {
     let cluster = Cluster::with_network();
     let node = cluster.probes()[1].node.clone();
-    let before = traces(&cluster, &node);
+    let before = traces(&cluster, cluster.host(&node));
     for round in 0..2 {
         let names: Vec<String> = (0..5).map(|pod| format!("gone-{round}-{pod}")).collect();
         for (name, port) in names.iter().zip((19000..).step_by(2)) {
@@ -240,7 +227,7 @@ fn pods_that_come_and_go_leave_nothing() {
             ]);
         }
         assert_ne!(
-            traces(&cluster, &node),
+            traces(&cluster, cluster.host(&node)),
             before,
             "the pods have left no trace while they run"
         );
@@ -251,6 +238,7 @@ fn pods_that_come_and_go_leave_nothing() {
         .concat();
         cluster.kubectl(&delete);
     }
-    until("every trace is gone", || traces(&cluster, &node) == before);
-    let _: Value = cluster.get(&["nodes"]);
+    until("every trace is gone", || {
+        traces(&cluster, cluster.host(&node)) == before
+    });
 }

@@ -69,10 +69,10 @@ fn kube_proxys_services_work_from_pods_nodes_and_outside() {
         .collect();
     let last = &services.last().unwrap().0.address;
     for host in &cluster.description.hosts {
-        let fetch = ["lab", "fetch", last.as_str(), "/hostname"];
+        let knock = ["lab", "connect", last.as_str()];
         until("kube-proxy has its rules", || {
             cluster
-                .malha_on(host, &fetch)
+                .malha_on(host, &knock)
                 .output()
                 .unwrap()
                 .status
