@@ -4,7 +4,8 @@ use crate::cluster::Cluster;
 use crate::description::Host;
 
 /// Everything that is there for pods' attachments and for nothing else, as text: links, routes, neighbours, nftables,
-/// entries of the datapath's maps as the agent counts them, records, and what the runtimes' CNI library keeps.
+/// entries of the datapath's maps as the agent counts them, records, and what the runtimes' CNI library keeps of ours
+/// (of the reference loopback plugin's, it keeps what that plugin fails to remove).
 #[must_use]
 #[track_caller]
 pub fn traces(cluster: &Cluster, host: &Host) -> String {
@@ -14,7 +15,7 @@ pub fn traces(cluster: &Cluster, host: &Host) -> String {
         ip neigh show nud permanent | sort
         nft list table inet malha
         ls /run/malha/state | grep -v '[.]freed$' | sort
-        ls /var/lib/cni/results /var/lib/cni/malha 2>/dev/null | sort";
+        ls /var/lib/cni/results | grep '^malha-' | sort";
     let script = format!(
         "{script}\n{} status | grep '^Pods' | sed 's/, [0-9]* resting//g'",
         cluster.description.malha
