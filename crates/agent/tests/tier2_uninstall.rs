@@ -334,6 +334,15 @@ fn a_filesystem_that_an_agent_mounted_goes_when_nobody_uses_it() {
     };
     let bpf = Some("bpf");
     mount(bpf, bpffs, bpf, MsFlags::empty(), None::<&str>).unwrap();
+    fs::create_dir(&paths.pins).unwrap();
+    uninstalled();
+    assert_eq!(
+        mounts(),
+        without + 1,
+        "only this container would unmount it"
+    );
+    let none = None::<&str>;
+    mount(none, bpffs, none, MsFlags::MS_SHARED, none).unwrap();
     fs::create_dir(bpffs.join("others")).unwrap();
     uninstalled();
     assert_eq!(mounts(), without + 1, "another program's pins are there");

@@ -54,6 +54,13 @@ pub fn ensure_bpffs() -> Result<bool> {
     Ok(true)
 }
 
+/// Whether unmounting the BPF filesystem here unmounts it for the host, too: not in a container with a copy of the mount.
+#[must_use]
+pub fn is_bpffs_shared() -> bool {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo");
+    mounts.is_ok_and(|mounts| !is_private_mount(&mounts, BPFFS))
+}
+
 /// Whether a path is a mount of its own that passes nothing on.
 fn is_private_mount(mountinfo: &str, path: &str) -> bool {
     let fields = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };

@@ -127,7 +127,9 @@ fn is_idle_bpffs(pins: &Path) -> bool {
         entry.path() == pins || entry.file_name().to_string_lossy().contains('.')
     };
     let only_ours = |mut entries: fs::ReadDir| entries.all(|entry| entry.is_ok_and(is_ours));
-    machine::is_bpffs(Path::new(BPFFS)) && fs::read_dir(BPFFS).is_ok_and(only_ours)
+    machine::is_bpffs(Path::new(BPFFS))
+        && machine::is_bpffs_shared()
+        && fs::read_dir(BPFFS).is_ok_and(only_ours)
 }
 
 fn is_ours(link: &Link) -> bool {
