@@ -42,15 +42,12 @@ impl<'a> Containerd<'a> {
         fs::write(containerd.home.join("config.toml"), containerd.config()).expect("a file");
         containerd.again();
         for archive in [&engines.pause_archive, &engines.archive] {
-            let import = [
-                "--namespace",
-                "k8s.io",
-                "image",
-                "import",
-                "--snapshotter",
-                "native",
-                archive,
-            ];
+            let mut import = vec!["--namespace", "k8s.io", "image", "import"];
+            // Without it, the server of 2.x unpacks, and only with overlayfs.
+            if version.starts_with('2') {
+                import.push("--local");
+            }
+            import.extend(["--snapshotter", "native", archive]);
             run(&mut containerd.ctr(&import));
         }
         containerd

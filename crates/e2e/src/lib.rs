@@ -21,4 +21,4 @@ pub use description::{Description, Engines, Host, KubeProxy, Outside};
 pub use podman::Podman;
 pub use probe::{Probe, hostport_pod};
 pub use stream::Stream;
-pub use traces::traces;
+pub use traces::{must_become, traces};

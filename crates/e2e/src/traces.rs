@@ -1,5 +1,7 @@
 //! What attachments leave on a host.
 
+use std::time::{Duration, Instant};
+
 use crate::cluster::Cluster;
 use crate::description::Host;
 
@@ -21,4 +23,28 @@ pub fn traces(cluster: &Cluster, host: &Host) -> String {
         cluster.description.malha
     );
     cluster.sh(host, &script)
+}
+
+/// Wait until a host is as it was before.
+///
+/// # Panics
+/// When it does not become so within two minutes, with the difference.
+#[track_caller]
+pub fn must_become(cluster: &Cluster, host: &Host, before: &str, after: &str) {
+    let begun = Instant::now();
+    loop {
+        let now = traces(cluster, host);
+        if now == before {
+            return;
+        }
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let (was, is) = (lines(before), lines(&now));
+        let missing: Vec<_> = was.iter().filter(|line| !is.contains(line)).collect();
+        let left: Vec<_> = is.iter().filter(|line| !was.contains(line)).collect();
+        assert!(
+            begun.elapsed() < Duration::from_secs(120),
+            "after {after} there is {left:?}, and there is no {missing:?}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

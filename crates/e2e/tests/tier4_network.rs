@@ -1,7 +1,7 @@
 //! The manifest on a Kubernetes that nobody here wrote: nodes become Ready, and everybody reaches whom they should.
 use std::process::{Child, Stdio};
 
-use malha_e2e::{Cluster, Probe, hostport_pod, run, succeeds, traces, until};
+use malha_e2e::{Cluster, Probe, hostport_pod, must_become, run, succeeds, traces, until};
 
 const PROTOCOLS: [(&str, u16); 3] = [("tcp", 7070), ("udp", 7070), ("icmp", 0)];
 /// Where the server outside listens.
@@ -238,7 +238,10 @@ fn pods_that_come_and_go_leave_nothing() {
         .concat();
         cluster.kubectl(&delete);
     }
-    until("every trace is gone", || {
-        traces(&cluster, cluster.host(&node)) == before
-    });
+    must_become(
+        &cluster,
+        cluster.host(&node),
+        &before,
+        "pods that came and went",
+    );
 }

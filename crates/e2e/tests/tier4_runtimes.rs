@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use malha_cri::{Client, PortMapping, SandboxConfig};
 use malha_e2e::{
-    Cluster, Containerd, Host, Podman, hostport_pod, run, succeeds, traces, until, within,
+    Cluster, Containerd, Host, Podman, hostport_pod, must_become, run, succeeds, traces, until,
 };
 use tokio::runtime::Runtime;
 
@@ -30,21 +30,7 @@ impl<'a> Bench<'a> {
 
     #[track_caller]
     fn nothing_is_left(&self, after: &str) {
-        let mut now = String::new();
-        let begun = std::time::Instant::now();
-        loop {
-            now.clear();
-            now.push_str(&traces(self.cluster, self.host));
-            if now == self.before {
-                return;
-            }
-            assert!(
-                begun.elapsed() < Duration::from_secs(120),
-                "left after {after}:\n{now}\nbefore:\n{}",
-                self.before
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        must_become(self.cluster, self.host, &self.before, after);
     }
 
     fn client(&self, containerd: &Containerd<'_>) -> Client {
@@ -333,9 +319,7 @@ fn what_the_runtime_has_forgotten_is_detached() {
         before,
         "something else has detached it: nothing is proved ({links} links)"
     );
-    within(Duration::from_secs(120), "the agent detaches it", || {
-        traces(&cluster, node) == before
-    });
+    must_become(&cluster, node, &before, "a DEL that never came");
     cluster.sh(
         node,
         "umount /var/tmp/malha-e2e-held; rm /var/tmp/malha-e2e-held",
