@@ -1,7 +1,7 @@
 //! Two nodes, their pods, real traffic: every path, both families, and what must not pass.
 mod common;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 
 use common::{Mode, Namespace, Node, Pod, eventually, traffic, two_nodes, two_nodes_with};
 use malha_datapath::{AttachMode, Config, NextHop, Node as NodeConfig, Reason};
@@ -50,7 +50,14 @@ fn reach(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), nodes: &[&Node]) 
     let what = |kind: &str| format!("{kind} from {} to {}\n{}", from.1, to.1, reasons(nodes));
     assert!(from.0.pings(to.1), "{}", what("ping"));
     traffic::udp(from, to).unwrap_or_else(|error| panic!("{}: {error}", what("UDP")));
-    traffic::tcp(from, to).unwrap_or_else(|error| panic!("{}: {error}", what("TCP")));
+    let listener = to.0.enter(|| TcpListener::bind((to.1, 0)).unwrap());
+    let seen = traffic::tcp_through(from, listener.local_addr().unwrap(), &listener)
+        .unwrap_or_else(|error| panic!("{}: {error}", what("TCP")));
+    // A node has two addresses, and Linux chooses.
+    let is_node = |node: &&Node| {
+        node.addresses().contains(&from.1) && node.overlay_addresses().contains(&seen)
+    };
+    assert!(seen == from.1 || nodes.iter().any(is_node), "{seen}");
 }
 
 fn reasons(nodes: &[&Node]) -> String {

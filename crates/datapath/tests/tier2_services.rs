@@ -36,6 +36,9 @@ fn at_pod(pod: &Pod, family: usize) -> SocketAddr {
 fn strict_nodes(mode: Mode) -> (Node, Node) {
     let nodes = two_nodes(mode);
     for (node, other) in [(&nodes.0, &nodes.1), (&nodes.1, &nodes.0)] {
+        // What Linux would masquerade with on a link without an address: no other node knows it.
+        node.namespace
+            .sh("ip addr add 198.18.0.1/32 dev lo; ip addr add 2001:db8:18::1/128 dev lo");
         // Without a route to a service's address the stack does not get as far as to translate it.
         for address in other.addresses() {
             node.namespace

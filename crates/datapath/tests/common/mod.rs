@@ -167,9 +167,7 @@ impl Node {
         let namespace = Namespace::new();
         namespace.sh(
             "echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
-             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter
-             ip link add first type veth peer name second; ip link set first up; ip link set second up
-             ip addr add 198.18.0.1/24 dev first; ip addr add 2001:db8:18::1/64 dev first nodad",
+             echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/default/rp_filter",
         );
         let bpffs = BpfFs::new();
         let config = change(bpffs.config());
