@@ -22,8 +22,8 @@ pub enum KubeconfigError {
     /// Not YAML, or not of this shape.
     #[error("not a kubeconfig: {0}")]
     Malformed(String),
-    /// `certificate-authority-data` is not base64 of text.
-    #[error("the kubeconfig's certificate-authority-data is not base64 of a PEM text")]
+    /// A `…-data` field is not base64 of text.
+    #[error("what the kubeconfig holds as certificate or key is not base64 of a PEM text")]
     Data,
     /// Joining needs exactly one cluster.
     #[error("expected exactly one cluster in the kubeconfig, found {0}")]
@@ -80,6 +80,13 @@ struct NamedCluster {
 /// Where a cluster is and how to recognise it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Cluster {
+    /// Path of the CA's PEM, where it is not inside.
+    #[serde(
+        rename = "certificate-authority",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub certificate_authority: Option<String>,
     /// Base64 of the CA's PEM.
     #[serde(
         rename = "certificate-authority-data",
@@ -145,6 +152,48 @@ pub struct User {
     client_key_data: Option<Hidden>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<Hidden>,
+    /// Path of a file with a bearer token.
+    #[serde(
+        rename = "tokenFile",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub token_file: Option<String>,
+}
+
+impl User {
+    /// The bearer token inside.
+    pub fn token(&self) -> Option<&str> {
+        let token = self.token.as_ref()?.0.expose_secret();
+        (!token.is_empty()).then_some(token)
+    }
+
+    /// The client certificate inside.
+    ///
+    /// # Errors
+    /// When it is not base64 of text.
+    pub fn certificate_pem(&self) -> Result<Option<String>, KubeconfigError> {
+        inner(self.client_certificate_data.as_deref())
+    }
+
+    /// Its key inside.
+    ///
+    /// # Errors
+    /// When it is not base64 of text.
+    pub fn key_pem(&self) -> Result<Option<String>, KubeconfigError> {
+        let data = self.client_key_data.as_ref();
+        inner(data.map(|data| data.0.expose_secret()))
+    }
+}
+
+/// The PEM text of a `…-data` field.
+fn inner(data: Option<&str>) -> Result<Option<String>, KubeconfigError> {
+    let Some(data) = data.filter(|data| !data.is_empty()) else {
+        return Ok(None);
+    };
+    let bytes = STANDARD.decode(data).map_err(|_| KubeconfigError::Data)?;
+    let text = String::from_utf8(bytes).map_err(|_| KubeconfigError::Data)?;
+    Ok(Some(text))
 }
 
 impl Cluster {
@@ -153,14 +202,8 @@ impl Cluster {
     /// # Errors
     /// When the cluster names none or they are not base64 of text.
     pub fn ca_pem(&self) -> Result<String, KubeconfigError> {
-        let data = self
-            .certificate_authority_data
-            .as_deref()
-            .filter(|d| !d.is_empty());
-        let bytes =
-            STANDARD.decode(data.ok_or(KubeconfigError::Missing("certificate-authority-data"))?);
-        String::from_utf8(bytes.map_err(|_| KubeconfigError::Data)?)
-            .map_err(|_| KubeconfigError::Data)
+        inner(self.certificate_authority_data.as_deref())?
+            .ok_or(KubeconfigError::Missing("certificate-authority-data"))
     }
 }
 
@@ -253,6 +296,25 @@ impl Kubeconfig {
         Ok(&named.cluster)
     }
 
+    /// The cluster to join: that of the current context, else the only one.
+    ///
+    /// # Errors
+    /// As [`Kubeconfig::single_cluster`].
+    pub fn joinable_cluster(&self) -> Result<&Cluster, KubeconfigError> {
+        let context = self
+            .contexts
+            .iter()
+            .find(|c| c.name == self.current_context);
+        let named = context.and_then(|context| {
+            let of_context = |c: &&NamedCluster| c.name == context.context.cluster;
+            self.clusters.iter().find(of_context)
+        });
+        match named {
+            Some(named) if !named.cluster.server.is_empty() => Ok(&named.cluster),
+            _ => self.single_cluster(),
+        }
+    }
+
     /// Cluster and user of the current context.
     ///
     /// # Errors
@@ -319,6 +381,7 @@ impl Kubeconfig {
 
 fn named_cluster(name: &str, server: &str, ca_pem: &str) -> NamedCluster {
     let cluster = Cluster {
+        certificate_authority: None,
         certificate_authority_data: Some(STANDARD.encode(ca_pem)),
         server: server.to_owned(),
     };

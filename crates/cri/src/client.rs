@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::grpc::Connection;
-use crate::message::{Runtime, Sandbox, SandboxConfig, SandboxStatus, decode_id, encode_id};
+use crate::message::{
+    CgroupDriver, Runtime, Sandbox, SandboxConfig, SandboxStatus, decode_id, decode_info, encode_id,
+};
+use crate::wire::Writer;
 
 /// The interface's versions, the newest first.
 const VERSIONS: [&str; 2] = ["v1", "v1alpha2"];
@@ -115,6 +118,28 @@ impl Client {
         self.ask("RemovePodSandbox", WORK, &encode_id(id))
             .await
             .map(drop)
+    }
+
+    /// What the runtime says about itself beyond what the interface defines, under a name of its own: containerd shows
+    /// its configuration as JSON under `config`.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn info(&mut self, name: &str) -> Result<Option<String>> {
+        let call = "Status";
+        let verbose = Writer::default().number(1, 1).finish();
+        let answer = self.ask(call, QUESTION, &verbose).await?;
+        understood(call, decode_info(&answer, name))
+    }
+
+    /// How the runtime makes control groups, if it tells kubelets: a call that the interface has since Kubernetes 1.28.
+    ///
+    /// # Errors
+    /// [`Error`]; the runtime does not know the call: [`Error::is_unimplemented`].
+    pub async fn cgroup_driver(&mut self) -> Result<CgroupDriver> {
+        let call = "RuntimeConfig";
+        let answer = self.ask(call, QUESTION, &[]).await?;
+        understood(call, CgroupDriver::decode(&answer))
     }
 
     async fn ask(

@@ -11,6 +11,56 @@ pub struct Runtime {
     pub version: String,
 }
 
+/// Who makes the control groups of containers: kubelets have to agree with their runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// systemd, by its units.
+    Systemd,
+    /// The runtime itself, by the files of the kernel.
+    Cgroupfs,
+}
+
+impl CgroupDriver {
+    /// Its name in configurations.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Cgroupfs => "cgroupfs",
+        }
+    }
+
+    /// Of a `RuntimeConfigResponse`: linux = 1 { cgroup_driver = 1 }. A 0 is not sent.
+    pub(crate) fn decode(message: &[u8]) -> Option<Self> {
+        let linux = fields(message)?.into_iter().find(|(field, _)| *field == 1);
+        let inner = linux.map(|(_, value)| value.bytes()).unwrap_or_default();
+        let driver = fields(inner)?.into_iter().find(|(field, _)| *field == 1);
+        match driver.map_or(0, |(_, value)| value.number()) {
+            0 => Some(Self::Systemd),
+            1 => Some(Self::Cgroupfs),
+            _ => None,
+        }
+    }
+}
+
+/// Of a `StatusResponse`: info = 2, a map with key = 1 and value = 2.
+pub(crate) fn decode_info(message: &[u8], name: &str) -> Option<Option<String>> {
+    let entries = fields(message)?
+        .into_iter()
+        .filter(|(field, _)| *field == 2);
+    for (_, entry) in entries {
+        let entry = fields(entry.bytes())?;
+        let part = |number| {
+            let found = entry.iter().find(|(field, _)| *field == number);
+            found.map(|(_, value)| value.text()).unwrap_or_default()
+        };
+        if part(1) == name {
+            return Some(Some(part(2)));
+        }
+    }
+    Some(None)
+}
+
 /// A pod's sandbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sandbox {
@@ -206,6 +256,36 @@ pub(crate) fn decode_id(message: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cgroup_driver_is_read() {
+        let answer = |driver| {
+            Writer::default()
+                .message(1, Writer::default().number(1, driver))
+                .finish()
+        };
+        assert_eq!(
+            CgroupDriver::decode(&answer(1)),
+            Some(CgroupDriver::Cgroupfs)
+        );
+        assert_eq!(
+            CgroupDriver::decode(&answer(0)),
+            Some(CgroupDriver::Systemd)
+        );
+        assert_eq!(CgroupDriver::decode(&[]), Some(CgroupDriver::Systemd));
+        assert_eq!(CgroupDriver::decode(&answer(7)), None);
+    }
+
+    #[test]
+    fn what_a_runtime_says_of_itself_is_found() {
+        let status = Writer::default()
+            .entry(2, "golang", "go1.19")
+            .entry(2, "config", "{}")
+            .finish();
+        assert_eq!(decode_info(&status, "config"), Some(Some("{}".to_owned())));
+        assert_eq!(decode_info(&status, "other"), Some(None));
+        assert_eq!(decode_info(b"\xff", "config"), None);
+    }
 
     #[test]
     fn sandboxes_are_read() {

@@ -7,18 +7,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 /// For everybody to read.
 pub const PUBLIC: u32 = 0o644;
 /// For root alone.
 pub const SECRET: u32 = 0o600;
 
-/// What a command has written so far. Dropped without [`Written::keep`], it removes all of it again, last first.
+/// What a command has written so far. Dropped without [`Written::keep`], it removes all of it again, last first, and puts
+/// back what was there before.
 #[derive(Debug, Default)]
 pub struct Written {
     paths: Vec<PathBuf>,
     trees: Vec<PathBuf>,
+    replaced: Vec<Replaced>,
+}
+
+/// A file as it was before.
+#[derive(Debug)]
+struct Replaced {
+    path: PathBuf,
+    mode: u32,
+    content: Vec<u8>,
 }
 
 impl Written {
@@ -38,7 +48,7 @@ impl Written {
             let made = fs::DirBuilder::new().mode(mode).create(directory);
             match made {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
-                other => other.with_context(|| format!("cannot make {}", directory.display()))?,
+                other => other.map_err(|e| refused("make", directory, &e))?,
             }
             self.paths.push(directory.to_path_buf());
         }
@@ -51,11 +61,18 @@ impl Written {
     /// When it cannot be written; names it.
     pub fn file(&mut self, path: &Path, mode: u32, content: impl AsRef<[u8]>) -> Result<()> {
         self.parent(path)?;
-        let existed = path.exists();
-        write(path, mode, content.as_ref())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        if !existed {
-            self.paths.push(path.to_path_buf());
+        let before = fs::metadata(path).ok();
+        let before = before.and_then(|metadata| {
+            Some(Replaced {
+                path: path.to_path_buf(),
+                mode: metadata.permissions().mode() & 0o7777,
+                content: fs::read(path).ok()?,
+            })
+        });
+        write(path, mode, content.as_ref()).map_err(|e| refused("write", path, &e))?;
+        match before {
+            Some(before) => self.replaced.push(before),
+            None => self.paths.push(path.to_path_buf()),
         }
         Ok(())
     }
@@ -71,7 +88,7 @@ impl Written {
         remove(&beside)?;
         symlink(target, &beside)
             .and_then(|()| fs::rename(&beside, path))
-            .with_context(|| format!("cannot make the link {}", path.display()))?;
+            .map_err(|e| refused("make the link", path, &e))?;
         self.paths.push(path.to_path_buf());
         Ok(())
     }
@@ -85,6 +102,7 @@ impl Written {
     pub fn keep(mut self) {
         self.paths.clear();
         self.trees.clear();
+        self.replaced.clear();
     }
 
     fn parent(&mut self, path: &Path) -> Result<()> {
@@ -102,6 +120,11 @@ impl Drop for Written {
                 tracing::warn!(error = format!("{error:#}"), "not removed");
             }
         }
+        for before in self.replaced.drain(..).rev() {
+            if let Err(error) = write(&before.path, before.mode, &before.content) {
+                tracing::warn!(path = %before.path.display(), %error, "not put back");
+            }
+        }
         for path in self.paths.drain(..).rev() {
             let is_directory = fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir());
             // Directories go only when nothing else has come into them.
@@ -117,6 +140,49 @@ impl Drop for Written {
             }
         }
     }
+}
+
+/// Whether a directory, which need not exist yet, can take files: finds read-only and full file systems before anything
+/// depends on it. Leaves nothing behind.
+///
+/// # Errors
+/// Why not, and what to do.
+pub fn writable(directory: &Path) -> Result<()> {
+    let existing = directory.ancestors().find(|path| path.is_dir());
+    let probe = existing.unwrap_or(Path::new("/")).join("probe");
+    // More than a join writes into any directory.
+    let content = [0; 64 * 1024];
+    let beside = temporary(&probe);
+    let made = create(&beside, SECRET).and_then(|mut file| {
+        file.write_all(&content)?;
+        file.sync_all()
+    });
+    let removed = remove(&beside);
+    made.map_err(|e| refused("write into", directory, &e))?;
+    removed.map(drop)
+}
+
+/// What the system says, with what to do about it.
+fn refused(verb: &str, path: &Path, error: &io::Error) -> anyhow::Error {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let path = path.display();
+    let (cause, remedy) = match error.kind() {
+        ReadOnlyFilesystem => (
+            "its file system is read-only",
+            "mount it writable (mount -o remount,rw), after looking why it is not (dmesg)"
+                .to_owned(),
+        ),
+        StorageFull | QuotaExceeded => (
+            "no space is left",
+            format!("free some on its file system (df -h {path})"),
+        ),
+        PermissionDenied => (
+            "permission denied",
+            "look at its attributes (lsattr) and at security modules' logs".to_owned(),
+        ),
+        _ => return anyhow!("cannot {verb} {path}: {error}"),
+    };
+    anyhow!("cannot {verb} {path}: {cause}; {remedy}")
 }
 
 /// Reads a text file.
@@ -146,12 +212,7 @@ pub fn remove(path: &Path) -> Result<bool> {
 
 fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let beside = temporary(path);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&beside)?;
+    let mut file = create(&beside, mode)?;
     // The mode above is cut by the umask, and does not apply to a file left by a killed process.
     let written = file
         .set_permissions(fs::Permissions::from_mode(mode))
@@ -159,6 +220,15 @@ fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, path));
     written.inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
 }
 
 fn temporary(path: &Path) -> PathBuf {
@@ -196,6 +266,34 @@ mod tests {
         drop(written);
         assert!(base.join("old").exists(), "was there before");
         assert!(!base.join("new").exists() && !base.join("old/a").exists());
+    }
+
+    #[test]
+    fn what_was_there_before_is_put_back() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("f");
+        write(&path, 0o640, b"old").expect("written");
+        let mut written = Written::new();
+        written.file(&path, SECRET, "new").expect("written");
+        assert_eq!(mode(&path), 0o600);
+        drop(written);
+        assert_eq!(
+            (read(&path).expect("readable").as_str(), mode(&path)),
+            ("old", 0o640)
+        );
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing() {
+        let root = tempfile::tempdir().expect("a directory");
+        writable(&root.path().join("a/b")).expect("writable");
+        assert_eq!(fs::read_dir(root.path()).expect("readable").count(), 0);
+        let text =
+            refused("write", Path::new("/x"), &io::ErrorKind::StorageFull.into()).to_string();
+        assert_eq!(
+            text,
+            "cannot write /x: no space is left; free some on its file system (df -h /x)"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@
 
 pub mod client;
 pub mod clock;
+pub mod configuration;
 pub mod control_plane;
+pub mod cri;
 pub mod daemon;
 pub mod discovery;
 pub mod endpoint;

@@ -14,6 +14,7 @@ use malha_bootstrap::{
     token::{BootstrapToken, Expiry, Token, Usage},
 };
 use malha_join::{
+    configuration::{ByToken, JoinConfiguration},
     control_plane::Config,
     init::{self, Facts, Initialised, Plan},
     join::{self, Options},
@@ -148,16 +149,17 @@ impl ControlPlane {
         else {
             panic!("another command: {command}");
         };
-        Options {
-            endpoint: endpoint.parse().expect("an endpoint"),
-            token: token.parse().expect("a token"),
-            pins: vec![pin.parse().expect("a pin")],
-            skip_ca_verification: false,
+        let given = JoinConfiguration {
+            by_token: Some(ByToken {
+                endpoint: endpoint.to_owned(),
+                token: Some(token.to_owned()),
+                ca_cert_hashes: vec![pin.to_owned()],
+                unsafe_skip_ca_verification: false,
+            }),
             node_name: Some(NODE.to_owned()),
-            node_ips: Vec::new(),
-            cri_socket: None,
-            ignored: Ignored::default(),
-        }
+            ..JoinConfiguration::default()
+        };
+        Options::new(given).expect("valid options")
     }
 
     async fn stop(self) -> TempDir {

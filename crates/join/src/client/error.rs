@@ -20,6 +20,17 @@ pub enum RequestError {
         /// The resolver's words.
         reason: String,
     },
+    /// No name server answers.
+    #[error(
+        "cannot find the address of {name:?}: no name server answered within {seconds} s; check /etc/resolv.conf, or use \
+         the server's address"
+    )]
+    SilentNames {
+        /// The name.
+        name: String,
+        /// How long was waited.
+        seconds: f32,
+    },
     /// Nothing listens.
     #[error(
         "cannot reach the API server at {0}: connection refused, nothing listens there; check address and port, and \

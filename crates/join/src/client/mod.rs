@@ -7,17 +7,21 @@
 mod error;
 mod tls;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
 
 use ::http::{HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use malha_bootstrap::token::Token;
 use rustls::{ClientConfig, pki_types::ServerName};
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, sync::oneshot, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub use error::{CertificateFault, RequestError};
@@ -141,9 +145,9 @@ impl Verified {
         })
     }
 
-    /// Sends the token along from now on.
-    pub fn with_token(mut self, token: &Token) -> Self {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok();
+    /// Sends a bearer token along from now on.
+    pub fn with_bearer(mut self, token: &str) -> Self {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok();
         // Keeps it out of logs and of HTTP/2's compression tables.
         value.iter_mut().for_each(|v| v.set_sensitive(true));
         self.bearer = value;
@@ -258,9 +262,13 @@ impl Wire {
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, RequestError> {
         let limit = self.limits.connect;
-        let addresses = timeout(limit, self.addresses())
-            .await
-            .map_err(|_| self.slow("name server's answer", limit))??;
+        let addresses =
+            timeout(limit, self.addresses())
+                .await
+                .map_err(|_| RequestError::SilentNames {
+                    name: self.endpoint.host.to_string(),
+                    seconds: limit.as_secs_f32(),
+                })??;
         let stream = timeout(limit, self.dial(&addresses))
             .await
             .map_err(|_| self.slow("connection", limit))??;
@@ -279,12 +287,12 @@ impl Wire {
             }
             Host::Name(name) => name,
         };
-        let found = tokio::net::lookup_host((name.as_str(), self.endpoint.port)).await;
         let unknown = |reason: String| RequestError::UnknownName {
             name: name.clone(),
             reason,
         };
-        let found: Vec<_> = found.map_err(|e| unknown(e.to_string()))?.collect();
+        let found = look_up(name.clone(), self.endpoint.port).await;
+        let found = found.map_err(|e| unknown(e.to_string()))?;
         if found.is_empty() {
             return Err(unknown("it has no address".to_owned()));
         }
@@ -331,6 +339,18 @@ impl Wire {
             seconds: limit.as_secs_f32(),
         }
     }
+}
+
+/// On a thread of its own, which nobody waits for when its name server is silent: the runtime waits for its own threads
+/// before the program may end.
+async fn look_up(name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        let found = (name.as_str(), port).to_socket_addrs();
+        // Nobody listens any more after the time limit.
+        let _ = tell.send(found.map(Iterator::collect));
+    });
+    told.await.map_err(io::Error::other)?
 }
 
 fn read_date(value: &HeaderValue) -> Option<Timestamp> {

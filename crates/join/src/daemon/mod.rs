@@ -4,13 +4,14 @@
 //! of its own, remembered in `/run/malha/NAME.pid` with its start time, so that another process that got the same
 //! number later is never taken for it. Both write to `/var/log/malha/NAME.log`.
 
+mod log;
 mod process;
 mod systemd;
 
 use std::{
+    env,
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,8 +31,19 @@ use process::Process;
 const LOOK: Duration = Duration::from_millis(30);
 /// How long a daemon may take to end before it is killed.
 const GRACE: Duration = Duration::from_secs(10);
-/// How much of the log's end is looked at.
-const TAIL: u64 = 16 * 1024;
+/// Where programs are, whatever `PATH` a user has.
+const PROGRAMS: [&str; 8] = [
+    "/usr/bin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/local/sbin",
+    "/bin",
+    "/sbin",
+    "/opt/bin",
+    "/opt/kubernetes/bin",
+];
+/// How long somebody else may take to start a daemon.
+const ADOPTION: Duration = Duration::from_secs(1);
 
 /// A background process by name; it may run or not.
 #[derive(Clone, Debug)]
@@ -68,10 +80,21 @@ pub enum State {
 #[derive(Debug)]
 pub struct Started {
     daemon: Daemon,
-    child: Option<Child>,
+    how: How,
     /// Where this start's part of the log begins.
     log_start: u64,
     kept: bool,
+}
+
+/// Who started a daemon.
+#[derive(Debug)]
+enum How {
+    /// This process.
+    Child(Child),
+    /// systemd, which did so at boot already or not.
+    Unit { was_enabled: bool },
+    /// Somebody else.
+    Adopted(Process),
 }
 
 impl Invocation {
@@ -168,21 +191,40 @@ impl Daemon {
         }
         let log = self.open_log()?;
         let log_start = log.metadata().map(|m| m.len()).unwrap_or_default();
-        let child = if self.paths.has_systemd() {
+        let how = if self.paths.has_systemd() {
             if !self.foreign {
                 systemd::write(&self.unit_file(), invocation, &self.log())?;
             }
+            let was_enabled = self.foreign && systemd::is_enabled(&self.unit())?;
             systemd::start(&self.unit())?;
-            None
+            How::Unit { was_enabled }
         } else {
-            Some(self.spawn(invocation, log)?)
+            How::Child(self.spawn(invocation, log)?)
         };
-        Ok(Started {
+        Ok(self.started(how, log_start))
+    }
+
+    /// A process of this name in this network namespace, which somebody else starts within a moment, if they do.
+    pub async fn adopt(&self, patience: Duration) -> Option<Started> {
+        let deadline = Instant::now() + patience.min(ADOPTION);
+        loop {
+            if let Some(process) = process::named(&self.name) {
+                return Some(self.started(How::Adopted(process), 0));
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    fn started(&self, how: How, log_start: u64) -> Started {
+        Started {
             daemon: self.clone(),
-            child,
+            how,
             log_start,
             kept: false,
-        })
+        }
     }
 
     /// Stops it and forgets it. Returns whether it ran.
@@ -250,6 +292,14 @@ impl Daemon {
             .with_context(|| format!("cannot open {}", path.display()))
     }
 
+    /// What it is called, for people.
+    fn title(&self) -> String {
+        match self.foreign {
+            true => format!("the {}", self.name),
+            false => format!("malha {}", self.name),
+        }
+    }
+
     fn unit(&self) -> String {
         match self.foreign {
             true => format!("{}.service", self.name),
@@ -283,15 +333,15 @@ impl Started {
             };
             if let Some(end) = self.end()? {
                 bail!(
-                    "malha {} ended ({end}): {}",
-                    self.daemon.name,
+                    "{} ended ({end}): {}",
+                    self.daemon.title(),
                     self.last_words()
                 );
             }
             if Instant::now() >= deadline {
                 bail!(
-                    "malha {} is not ready after {} s: {why}; its log says: {}",
-                    self.daemon.name,
+                    "{} is not ready after {} s: {why}; its log says: {}",
+                    self.daemon.title(),
                     limit.as_secs(),
                     self.last_words()
                 );
@@ -307,23 +357,39 @@ impl Started {
 
     /// How it ended, if it did.
     fn end(&mut self) -> Result<Option<String>> {
-        if let Some(child) = &mut self.child {
-            let status = child.try_wait().context("cannot wait for a process")?;
-            return Ok(status.map(|status| status.to_string()));
+        match &mut self.how {
+            How::Child(child) => {
+                let status = child.try_wait().context("cannot wait for a process")?;
+                Ok(status.map(|status| status.to_string()))
+            }
+            How::Unit { .. } => {
+                let stopped = self.daemon.state()? == State::Stopped;
+                Ok(stopped.then(|| "its unit is not active".to_owned()))
+            }
+            How::Adopted(process) => {
+                let gone = Process::running(process.pid) != Some(*process);
+                Ok(gone.then(|| format!("process {}", process.pid)))
+            }
         }
-        let stopped = self.daemon.state()? == State::Stopped;
-        Ok(stopped.then(|| "its unit is not active".to_owned()))
     }
 
-    /// The last line that this start logged, and where the rest is.
+    /// What this start logged last that tells something, and where the rest is.
     fn last_words(&self) -> String {
-        let path = self.daemon.log();
-        let text = tail(&path, self.log_start).unwrap_or_default();
-        let line = text.lines().rev().find(|line| !line.trim().is_empty());
+        let unit = self.daemon.unit();
+        let (text, place) = match &self.how {
+            How::Adopted(_) => return "look at its log, wherever it goes".to_owned(),
+            How::Unit { .. } if self.daemon.foreign => {
+                (systemd::journal(&unit), format!("journalctl -u {unit}"))
+            }
+            How::Child(_) | How::Unit { .. } => {
+                let path = self.daemon.log();
+                let text = log::tail(&path, self.log_start).unwrap_or_default();
+                (text, path.display().to_string())
+            }
+        };
         format!(
-            "{} (all of it: {})",
-            line.map_or("nothing", str::trim),
-            path.display()
+            "{} (all of it: {place})",
+            log::telling(&text).unwrap_or("nothing")
         )
     }
 }
@@ -333,20 +399,16 @@ impl Drop for Started {
         if self.kept {
             return;
         }
-        if let Err(error) = self.daemon.stop() {
+        let stopped = match self.how {
+            // Another start of it is not this one's to end.
+            How::Adopted(_) => return,
+            How::Unit { was_enabled: true } => systemd::halt(&self.daemon.unit()),
+            How::Child(_) | How::Unit { .. } => self.daemon.stop().map(drop),
+        };
+        if let Err(error) = stopped {
             tracing::warn!(error = format!("{error:#}"), "not stopped");
         }
     }
-}
-
-/// The end of a log, from `start` at the earliest.
-fn tail(path: &Path, start: u64) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(start.max(length.saturating_sub(TAIL))))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Makes this process the leader of a session of its own and replaces it by another program: what stands between the
@@ -370,13 +432,18 @@ pub fn reload_units() -> Result<()> {
     systemd::reload()
 }
 
-/// Whether a program is installed: its file.
+/// Whether a program is installed: its file. Where the files are those of the machine, `PATH` counts too.
 pub fn find_program(paths: &Paths, name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/bin"]
-        .iter()
-        .map(|directory| (directory, paths.at(directory).join(name)))
-        .find(|(_, file)| fs::metadata(file).is_ok_and(|m| m.is_file()))
-        .map(|(_, file)| file)
+    let usual = PROGRAMS.iter().map(|directory| paths.at(directory));
+    let search = env::var_os("PATH").filter(|_| paths.at("/") == Path::new("/"));
+    let search = search.unwrap_or_default();
+    let directories = env::split_paths(&search).filter(|directory| directory.is_absolute());
+    let files = directories
+        .chain(usual)
+        .map(|directory| directory.join(name));
+    files
+        .into_iter()
+        .find(|file| fs::metadata(file).is_ok_and(|m| m.is_file()))
 }
 
 #[cfg(test)]

@@ -30,6 +30,18 @@ pub(super) fn find(pid_file: &Path) -> Result<Option<Process>> {
     Ok(Process::running(named.pid).filter(|running| *running == named))
 }
 
+/// A process that runs a program of this name in this network namespace.
+pub(super) fn named(name: &str) -> Option<Process> {
+    let own = fs::read_link("/proc/self/ns/net").ok()?;
+    let entries = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.into_iter().find_map(|pid| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        let there = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        (comm.trim_end() == name && there == own).then(|| Process::running(pid))?
+    })
+}
+
 impl Process {
     /// The process with this number, if it runs (a zombie does not).
     pub(super) fn running(pid: i32) -> Option<Self> {

@@ -29,6 +29,38 @@ pub(super) fn stop(unit: &str) -> Result<bool> {
     Ok(ran)
 }
 
+/// Stops a unit; it starts again at the next boot, as before.
+pub(super) fn halt(unit: &str) -> Result<()> {
+    systemctl(&["stop", unit])
+}
+
+/// Whether a unit starts at boot.
+pub(super) fn is_enabled(unit: &str) -> Result<bool> {
+    let status = Command::new("systemctl")
+        .args(["is-enabled", "--quiet", unit])
+        .status()
+        .context("cannot run systemctl")?;
+    Ok(status.success())
+}
+
+/// What a unit logged in its latest run.
+pub(super) fn journal(unit: &str) -> String {
+    let arguments = [
+        "--unit",
+        unit,
+        "--output",
+        "cat",
+        "--lines",
+        "200",
+        "--no-pager",
+    ];
+    let output = Command::new("journalctl").args(arguments).output();
+    output.map_or_else(
+        |_| String::new(),
+        |o| String::from_utf8_lossy(&o.stdout).into_owned(),
+    )
+}
+
 pub(super) fn is_active(unit: &str) -> Result<bool> {
     let status = Command::new("systemctl")
         .args(["is-active", "--quiet", unit])

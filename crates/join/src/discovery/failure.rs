@@ -114,6 +114,26 @@ pub enum Failure {
     /// The server in it.
     #[error("cluster-info is unusable: {0}; correct it on the control plane")]
     Server(#[from] EndpointError),
+    /// A discovery file's place that cannot be one.
+    #[error(
+        "{0:?} is neither a file nor an https URL without a password; give --discovery-file one of these"
+    )]
+    Location(String),
+    /// A discovery file that cannot be read or used.
+    #[error(
+        "cannot use the discovery file {location}: {reason}; give --discovery-file a kubeconfig with the cluster's server and CA"
+    )]
+    File {
+        /// Which file.
+        location: String,
+        /// Why.
+        reason: String,
+    },
+    /// A discovery file without a user that can ask for a certificate.
+    #[error(
+        "the discovery file {0} holds no token or client certificate to join with; give one with --tls-bootstrap-token"
+    )]
+    NoCredentials(String),
     /// The CA in it.
     #[error("cluster-info is unusable: {0}; correct it on the control plane")]
     Ca(#[from] CertificateError),

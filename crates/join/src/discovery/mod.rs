@@ -1,4 +1,4 @@
-//! Finding the control plane and proving that it is the right one: kubeadm's token-based discovery.
+//! Finding the control plane and proving that it is the right one: kubeadm's token-based discovery, and by [`file`].
 //!
 //! 1. `cluster-info` is fetched from whoever answers, without credentials and without checking a certificate.
 //! 2. Its kubeconfig must be signed with the token (the signature proves that the server knows the secret, which
@@ -8,7 +8,9 @@
 //! Only then is the token used. Source: kubernetes.io, "kubeadm join", token-based discovery with CA pinning.
 
 mod cluster_info;
+mod credentials;
 mod failure;
+mod file;
 
 use std::time::Duration;
 
@@ -16,7 +18,9 @@ use malha_bootstrap::{kubeconfig::Kubeconfig, pin::CaPin, token::Token};
 use tokio::time::{Instant, sleep};
 
 pub use cluster_info::ClusterInfo;
+pub use credentials::Credentials;
 pub use failure::Failure;
+pub use file::{ByFile, Location};
 
 use crate::{
     client::{Answer, Limits, RequestError, Unverified, Verified},
@@ -56,6 +60,8 @@ pub struct Found {
     pub server: Endpoint,
     /// The cluster's CA.
     pub ca_pem: String,
+    /// Who asks for the certificate.
+    pub credentials: Credentials,
 }
 
 impl Discovery {
@@ -160,7 +166,11 @@ impl Discovery {
         self.check_clock(&answer)?;
         let kubeconfig = Kubeconfig::parse(&info.kubeconfig)?;
         let server = Endpoint::from_url(&kubeconfig.single_cluster()?.server)?;
-        Ok(Found { server, ca_pem })
+        Ok(Found {
+            server,
+            ca_pem,
+            credentials: Credentials::token(&self.token),
+        })
     }
 
     /// A certificate that is not valid now, when the clocks differ: then the clock is the cause.

@@ -1,13 +1,12 @@
 //! The cluster's configuration, as kubeadm keeps it in ConfigMaps.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use malha_bootstrap::kubeadm::{
     CLUSTER_CONFIG_KEY, CLUSTER_CONFIG_MAP, ClusterConfiguration, KUBELET_CONFIG_KEY,
     KUBELET_CONFIG_MAP, KubeletConfiguration, versioned_kubelet_config_map,
 };
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -17,8 +16,16 @@ use crate::client::{Answer, RequestError, Verified};
 const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(400);
 
+/// What the cluster says of itself.
+pub(super) struct Configuration {
+    /// Version of the control plane, with a leading `v`.
+    pub(super) kubernetes_version: String,
+    /// `KubeletConfiguration`.
+    pub(super) kubelet: String,
+}
+
 /// Reads the configuration of kubelets; checks that the cluster's is one that can be read.
-pub(super) async fn configuration(client: &Verified) -> Result<String> {
+pub(super) async fn configuration(client: &Verified) -> Result<Configuration> {
     let text = config_map(client, CLUSTER_CONFIG_MAP, CLUSTER_CONFIG_KEY).await?;
     let text = text.with_context(|| missing(CLUSTER_CONFIG_MAP))?;
     let cluster = ClusterConfiguration::parse(&text)
@@ -32,27 +39,10 @@ pub(super) async fn configuration(client: &Verified) -> Result<String> {
     let text = found.with_context(|| missing(KUBELET_CONFIG_MAP))?;
     KubeletConfiguration::check(&text)
         .with_context(|| format!("cannot use the ConfigMap kube-system/{KUBELET_CONFIG_MAP}"))?;
-    Ok(text)
-}
-
-/// Where pods find names.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct ClusterDns {
-    /// Addresses of the cluster's DNS service.
-    #[serde(rename = "clusterDNS", default)]
-    pub servers: Vec<IpAddr>,
-    /// Domain of service names.
-    #[serde(rename = "clusterDomain", default)]
-    pub domain: String,
-}
-
-impl ClusterDns {
-    /// From a `KubeletConfiguration`.
-    pub(super) fn of(kubelet_config: &str) -> Result<Self> {
-        let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
-        serde_saphyr::from_str_with_options(kubelet_config, options)
-            .with_context(|| format!("cannot use the ConfigMap kube-system/{KUBELET_CONFIG_MAP}"))
-    }
+    Ok(Configuration {
+        kubernetes_version: cluster.kubernetes_version,
+        kubelet: text,
+    })
 }
 
 fn missing(name: &str) -> String {

@@ -13,19 +13,18 @@ use crate::client::Verified;
 
 const PATH: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
-/// How long the control plane may take to approve and sign.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the control plane has approved and signed.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A request that waits for its certificate.
-pub(super) struct Request {
-    client: Verified,
+pub(super) struct Request<'a> {
+    client: &'a Verified,
     name: String,
     key_pem: String,
 }
 
 /// Sends a request for `system:node:NAME` with a fresh key, which never leaves this machine.
-pub(super) async fn request(client: Verified, node_name: &str) -> Result<Request> {
+pub(super) async fn request<'a>(client: &'a Verified, node_name: &str) -> Result<Request<'a>> {
     let keyed = node_csr(node_name).context("cannot make a certificate request")?;
     let body = json!({
         "apiVersion": "certificates.k8s.io/v1",
@@ -67,13 +66,13 @@ pub(super) async fn request(client: Verified, node_name: &str) -> Result<Request
     })
 }
 
-impl Request {
+impl Request<'_> {
     /// Waits for the certificate. The result is certificate and key in one PEM text, as kubelets keep them.
-    pub(super) async fn wait(self) -> Result<String> {
+    pub(super) async fn wait(self, until: Instant) -> Result<String> {
         let path = format!("{PATH}/{}", self.name);
-        let deadline = Instant::now() + LIMIT;
+        let start = Instant::now();
         loop {
-            let answer = get(&self.client, &path).await?;
+            let answer = get(self.client, &path).await?;
             match answer.status.as_u16() {
                 200 => {}
                 401 => bail!("{}", token_rejected(&answer)),
@@ -89,8 +88,8 @@ impl Request {
             if let Some(certificate) = self.read(&object)? {
                 return Ok(format!("{}\n{}", certificate.trim_end(), self.key_pem));
             }
-            if Instant::now() >= deadline {
-                bail!("{}", self.overdue(&object));
+            if Instant::now() >= until {
+                bail!("{}", self.overdue(&object, start.elapsed()));
             }
             sleep(LOOK).await;
         }
@@ -118,24 +117,22 @@ impl Request {
         Ok(Some(pem))
     }
 
-    fn overdue(&self, object: &Value) -> String {
+    fn overdue(&self, object: &Value, waited: Duration) -> String {
         let (what, remedy) = match condition(object, "Approved") {
             Some(_) => (
                 "approved, but not signed",
-                "look at the control plane's log".to_owned(),
+                "look at the log of the controller manager, which needs the CA's key for it",
             ),
             None => (
                 "not approved",
-                format!(
-                    "approve it with: kubectl certificate approve {}, and join again",
-                    self.name
-                ),
+                "let the cluster approve such requests (kubeadm init phase bootstrap-token on the control plane), or join \
+                 with --timeout 10m and meanwhile approve what kubectl get csr shows",
             ),
         };
         format!(
             "the certificate request {} was {what} within {} s; {remedy}",
             self.name,
-            LIMIT.as_secs()
+            waited.as_secs()
         )
     }
 }

@@ -1,6 +1,6 @@
 //! The files of a node, where kubelets and kubeadm have them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use jiff::{Timestamp, tz::TimeZone};
@@ -12,55 +12,107 @@ use crate::{
     machine::Machine,
 };
 
+/// The link to the certificate that counts, as kubelets name it.
+const CURRENT: &str = "pki/kubelet-client-current.pem";
+
 /// What the files hold.
 pub struct NodeFiles<'a> {
     /// The API server.
     pub server: &'a Endpoint,
+    /// Where the cluster's CA goes.
+    pub ca_path: &'a Path,
     /// The cluster's CA.
     pub ca_pem: &'a str,
-    /// The node's certificate and key.
-    pub identity_pem: &'a str,
+    /// The node's certificate and key, once there are.
+    pub identity_pem: Option<&'a str>,
     /// `KubeletConfiguration`, as the cluster gave it.
     pub kubelet_config: &'a str,
     /// Flags for the kubelet.
     pub kubelet_arguments: &'a [String],
 }
 
+/// A file to be written.
+pub struct NodeFile {
+    /// What it is, for people; nothing if it is not worth a line.
+    pub what: &'static str,
+    /// Where it goes.
+    pub path: PathBuf,
+    /// Its mode.
+    pub mode: u32,
+    /// What it holds.
+    pub content: String,
+}
+
 impl NodeFiles<'_> {
-    /// Writes them; `kubelet.conf` last, for it says that this machine has joined.
+    /// The files, without the certificate; `kubelet.conf` last, for it says that this machine has joined.
+    ///
+    /// # Errors
+    /// When a path is not UTF-8.
+    pub fn list(&self, machine: &Machine) -> Result<Vec<NodeFile>> {
+        let paths = &machine.paths;
+        let file = |what, path, mode, content| NodeFile {
+            what,
+            path,
+            mode,
+            content,
+        };
+        let current = paths.kubelet(CURRENT);
+        let current = current.to_str().context("a path that is not UTF-8")?;
+        let kubeconfig = Kubeconfig::kubelet(&self.server.url(), self.ca_pem, current)
+            .to_yaml()
+            .context("cannot write kubelet.conf")?;
+        Ok(vec![
+            file("", paths.at(self.ca_path), PUBLIC, self.ca_pem.to_owned()),
+            file(
+                "kubelet configuration",
+                paths.kubelet("config.yaml"),
+                PUBLIC,
+                self.kubelet_config.to_owned(),
+            ),
+            file(
+                "kubelet environment file with flags",
+                paths.kubelet("kubeadm-flags.env"),
+                PUBLIC,
+                flags_env(self.kubelet_arguments),
+            ),
+            file("kubeconfig", paths.kubelet_conf(), SECRET, kubeconfig),
+        ])
+    }
+
+    /// Writes them, and the certificate before the kubeconfig that names it.
     ///
     /// # Errors
     /// When a file cannot be written; names it.
     pub fn write(&self, machine: &Machine, written: &mut Written) -> Result<()> {
         let paths = &machine.paths;
-        let tell = |what: &str, path: &PathBuf| {
-            machine.progress.step(
-                "kubelet-start",
-                format!("Writing {what} to {:?}", path.display().to_string()),
-            );
-        };
         written.directory(&paths.kubelet(""), 0o700)?;
-        written.directory(&paths.kubernetes().join("manifests"), 0o700)?;
-        written.file(&paths.pki("ca.crt"), PUBLIC, self.ca_pem)?;
-        let config = paths.kubelet("config.yaml");
-        tell("kubelet configuration", &config);
-        written.file(&config, PUBLIC, self.kubelet_config)?;
-        let flags = paths.kubelet("kubeadm-flags.env");
-        tell("kubelet environment file with flags", &flags);
-        written.file(&flags, PUBLIC, flags_env(self.kubelet_arguments))?;
+        let mut files = self.list(machine)?;
+        let kubeconfig = files.pop();
+        for file in files {
+            file.write(machine, written)?;
+        }
+        if let Some(identity) = self.identity_pem {
+            let dated = paths
+                .kubelet("pki")
+                .join(certificate_name(machine.clock.now())?);
+            written.file(&dated, SECRET, identity)?;
+            written.link(&paths.kubelet(CURRENT), &dated)?;
+        }
+        kubeconfig.map_or(Ok(()), |file| file.write(machine, written))
+    }
+}
 
-        let dated = paths
-            .kubelet("pki")
-            .join(certificate_name(machine.clock.now())?);
-        let current = paths.kubelet("pki/kubelet-client-current.pem");
-        written.file(&dated, SECRET, self.identity_pem)?;
-        written.link(&current, &dated)?;
-        let current = current.to_str().context("a path that is not UTF-8")?;
-        let kubeconfig = Kubeconfig::kubelet(&self.server.url(), self.ca_pem, current)
-            .to_yaml()
-            .context("cannot write kubelet.conf")?;
-        tell("kubeconfig", &paths.kubelet_conf());
-        written.file(&paths.kubelet_conf(), SECRET, kubeconfig)
+impl NodeFile {
+    fn write(&self, machine: &Machine, written: &mut Written) -> Result<()> {
+        if !self.what.is_empty() {
+            let text = format!(
+                "Writing {} to {:?}",
+                self.what,
+                self.path.display().to_string()
+            );
+            machine.progress.step("kubelet-start", text);
+        }
+        written.file(&self.path, self.mode, &self.content)
     }
 }
 
@@ -75,7 +127,8 @@ fn certificate_name(now: Timestamp) -> Result<String> {
 
 /// systemd's EnvironmentFile, as kubeadm writes it.
 fn flags_env(arguments: &[String]) -> String {
-    format!("KUBELET_KUBEADM_ARGS=\"{}\"\n", arguments.join(" "))
+    // As Go's %q, which kubeadm writes.
+    format!("KUBELET_KUBEADM_ARGS={:?}\n", arguments.join(" "))
 }
 
 #[cfg(test)]

@@ -2,135 +2,134 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
-    path::PathBuf,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use tokio::time::Instant;
 
-use super::{Options, cluster::ClusterDns};
+use super::{
+    Options, health,
+    kubelet::{KUBELET, Kubelet},
+    node_config::NodeConfig,
+};
 use crate::{
-    daemon::{self, Daemon, Invocation},
+    daemon::{Daemon, Invocation},
     endpoint::Endpoint,
-    files::{PUBLIC, Written},
     machine::Machine,
     preflight::Checks,
 };
 
 /// The daemon's name.
 pub const AGENT: &str = "node";
-const KUBELET: &str = "kubelet";
 /// How long the node agent may take to register the node.
 const AGENT_LIMIT: Duration = Duration::from_secs(10);
-/// A kubelet first asks its container runtime a lot; kubeadm waits as long.
+/// How long a kubelet that is well may take to register; kubeadm waits as long.
 const KUBELET_LIMIT: Duration = Duration::from_secs(40);
-/// Where container runtimes listen, kubeadm's list.
-const SOCKETS: [&str; 3] = [
-    "/run/containerd/containerd.sock",
-    "/run/crio/crio.sock",
-    "/run/cri-dockerd.sock",
-];
 
 /// What runs a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Runner {
     /// The machine's kubelet.
-    Kubelet {
-        /// Its program.
-        program: PathBuf,
-        /// The container runtime, as `unix://…`.
-        cri_socket: String,
-        /// The node's addresses.
-        node_ips: Vec<IpAddr>,
-        /// Whether the node's name differs from the machine's.
-        renamed: bool,
-    },
+    Kubelet(Box<Kubelet>),
     /// `malha node`.
     Agent {
         /// The node's addresses.
         node_ips: Vec<IpAddr>,
-        /// What the cluster wants of its kubelets.
-        dns: ClusterDns,
+        /// Addresses of the cluster's DNS service.
+        dns_servers: Vec<IpAddr>,
+        /// Domain of service names.
+        dns_domain: String,
     },
 }
 
 impl Runner {
-    /// A kubelet if the machine has one, else the node agent. What a kubelet lacks goes into `checks`.
+    /// A kubelet if the machine has one, else the node agent. What is not clear goes into `checks`.
     pub(super) fn choose(
         options: &Options,
         machine: &Machine,
         node_name: &str,
         checks: &mut Checks,
     ) -> Self {
-        let node_ips = options.node_ips.clone();
-        let Some(program) = daemon::find_program(&machine.paths, KUBELET) else {
-            let dns = ClusterDns::default();
-            return Runner::Agent { node_ips, dns };
-        };
-        let hostname = nix::unistd::gethostname().unwrap_or_default();
-        Runner::Kubelet {
-            program,
-            cri_socket: cri_socket(options, machine, checks),
-            node_ips,
-            renamed: !hostname.to_string_lossy().eq_ignore_ascii_case(node_name),
+        if let Some(kubelet) = Kubelet::find(options, machine, node_name, checks) {
+            return Runner::Kubelet(Box::new(kubelet));
+        }
+        if !options.taints.is_empty() || !options.kubelet_extra_args.is_empty() {
+            checks.warn(
+                "KubeletVersion",
+                "this machine has no kubelet, so its taints and flags have no effect; install one to use them",
+            );
+        }
+        Runner::Agent {
+            node_ips: options.node_ips.clone(),
+            dns_servers: Vec::new(),
+            dns_domain: String::new(),
         }
     }
 
-    /// The node's address, unless the user gave one: the one this machine speaks to the API server from.
+    /// The kubelet.
+    pub(super) fn kubelet(&mut self) -> Option<&mut Kubelet> {
+        match self {
+            Runner::Kubelet(kubelet) => Some(kubelet),
+            Runner::Agent { .. } => None,
+        }
+    }
+
+    /// The node's address, unless the user gave one: the one this machine speaks to the API server from. A kubelet is
+    /// told only if it would choose another one, that of the default route.
     pub(super) fn settle(&mut self, server: &Endpoint) -> Result<()> {
-        let (Runner::Kubelet { node_ips, .. } | Runner::Agent { node_ips, .. }) = self;
-        if node_ips.is_empty() {
-            let own = own_address(server).with_context(|| {
+        let own = || {
+            own_address(server).with_context(|| {
                 format!("cannot tell which address this machine reaches {server} from; give it with --node-ip")
-            })?;
-            node_ips.push(own);
+            })
+        };
+        match self {
+            Runner::Agent { node_ips, .. } if node_ips.is_empty() => node_ips.push(own()?),
+            Runner::Kubelet(kubelet) if kubelet.node_ips.is_empty() => {
+                let own = own()?;
+                if default_address(own) != Some(own) {
+                    kubelet.node_ips.push(own);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
     /// Takes over what the cluster's configuration of kubelets says; a kubelet reads that itself.
-    pub(super) fn follow(&mut self, cluster: ClusterDns) {
-        if let Runner::Agent { dns, .. } = self {
-            *dns = cluster;
+    pub(super) fn follow(&mut self, config: &NodeConfig) {
+        if let Runner::Agent {
+            dns_servers,
+            dns_domain,
+            ..
+        } = self
+        {
+            *dns_servers = config.cluster_dns.clone().unwrap_or_default();
+            *dns_domain = config.cluster_domain.clone().unwrap_or_default();
         }
     }
 
     /// What it is called.
     pub fn name(&self) -> &'static str {
         match self {
-            Runner::Kubelet { .. } => KUBELET,
+            Runner::Kubelet(_) => KUBELET,
             Runner::Agent { .. } => "malha node",
         }
     }
 
-    pub(super) fn cri_socket(&self) -> Option<&str> {
+    pub(super) fn cri_socket(&self) -> Option<String> {
         match self {
-            Runner::Kubelet { cri_socket, .. } => Some(cri_socket),
+            Runner::Kubelet(kubelet) => Some(kubelet.cri_socket()),
             Runner::Agent { .. } => None,
         }
     }
 
     /// kubeadm's `KUBELET_KUBEADM_ARGS`.
     pub(super) fn kubelet_arguments(&self, node_name: &str) -> Vec<String> {
-        let (node_ips, mut arguments) = match self {
-            Runner::Agent { node_ips, .. } => (node_ips, Vec::new()),
-            Runner::Kubelet {
-                cri_socket,
-                node_ips,
-                renamed,
-                ..
-            } => {
-                let mut arguments = vec![format!("--container-runtime-endpoint={cri_socket}")];
-                if *renamed {
-                    arguments.push(format!("--hostname-override={node_name}"));
-                }
-                (node_ips, arguments)
-            }
-        };
-        if !node_ips.is_empty() {
-            arguments.push(format!("--node-ip={}", list(node_ips)));
+        match self {
+            Runner::Kubelet(kubelet) => kubelet.arguments(node_name),
+            Runner::Agent { node_ips, .. } => vec![format!("--node-ip={}", list(node_ips))],
         }
-        arguments
     }
 
     /// `malha`'s arguments that run the node agent.
@@ -145,7 +144,12 @@ impl Runner {
         ]
         .map(str::to_owned)
         .to_vec();
-        let Runner::Agent { node_ips, dns } = self else {
+        let Runner::Agent {
+            node_ips,
+            dns_servers,
+            dns_domain,
+        } = self
+        else {
             return arguments;
         };
         let mut add = |flag: &str, value: String| {
@@ -154,18 +158,19 @@ impl Runner {
             }
         };
         add("--node-ip", list(node_ips));
-        add("--cluster-dns", list(&dns.servers));
-        add("--cluster-domain", dns.domain.clone());
+        add("--cluster-dns", list(dns_servers));
+        add("--cluster-domain", dns_domain.clone());
         arguments
     }
 
-    /// Starts it and waits until `registered`.
+    /// Starts it and waits until `registered`. A kubelet has to be well by `until`; from then on it may take its time.
     pub(super) async fn start(
         &self,
         machine: &Machine,
-        node_name: &str,
-        registered: impl AsyncFnMut() -> Result<(), String>,
+        start: Start<'_>,
+        mut registered: impl AsyncFnMut() -> Result<(), String>,
     ) -> Result<()> {
+        let node_name = start.node_name;
         machine
             .progress
             .step("kubelet-start", format!("Starting {}", self.name()));
@@ -178,73 +183,41 @@ impl Runner {
                     AGENT_LIMIT,
                 )
             }
-            Runner::Kubelet { program, .. } => (
-                self.start_kubelet(machine, program, node_name)?,
-                KUBELET_LIMIT,
-            ),
+            Runner::Kubelet(kubelet) => (kubelet.start(machine, node_name).await?, KUBELET_LIMIT),
         };
         machine.progress.step(
             "kubelet-start",
             "Waiting for the node to register itself...",
         );
+        if let (Runner::Kubelet(_), Some(at)) = (self, start.healthz) {
+            let limit = start.until.saturating_duration_since(Instant::now());
+            let well = async || match registered().await {
+                Ok(()) => Ok(()),
+                Err(_) => health::look(at).await,
+            };
+            started.wait(limit, well).await?;
+        }
         started.wait(limit, registered).await?;
         started.keep();
         Ok(())
     }
-
-    fn start_kubelet(
-        &self,
-        machine: &Machine,
-        program: &std::path::Path,
-        node_name: &str,
-    ) -> Result<daemon::Started> {
-        let kubelet = Daemon::foreign(KUBELET, &machine.paths);
-        if machine.paths.has_systemd() {
-            let drop_ins = machine.paths.kubelet_drop_ins();
-            let kubeadms = machine
-                .paths
-                .at("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf");
-            if !kubeadms.exists() && !drop_ins.join("10-kubeadm.conf").exists() {
-                let mut written = Written::new();
-                written.file(&drop_ins.join("10-malha.conf"), PUBLIC, drop_in(program))?;
-                written.keep();
-            }
-        }
-        let mut arguments = kubeconfig_arguments(machine);
-        arguments.extend(self.kubelet_arguments(node_name));
-        kubelet.start(&Invocation::foreign(
-            KUBELET,
-            program.to_owned(),
-            &arguments,
-        ))
-    }
 }
 
-/// Stops a kubelet that a join started, if there is one.
-///
-/// # Errors
-/// When it does not stop.
-pub fn stop_kubelet(machine: &Machine) -> Result<bool> {
-    if daemon::find_program(&machine.paths, KUBELET).is_none() {
-        return Ok(false);
-    }
-    Daemon::foreign(KUBELET, &machine.paths)
-        .stop()
-        .context("cannot stop the kubelet")
+/// What starting needs to know.
+pub(super) struct Start<'a> {
+    /// What the node is called.
+    pub(super) node_name: &'a str,
+    /// By when a kubelet has to be well.
+    pub(super) until: Instant,
+    /// Where it says so.
+    pub(super) healthz: Option<(IpAddr, u16)>,
 }
 
 /// Connecting a UDP socket sends nothing, but asks the routing table.
 fn own_address(server: &Endpoint) -> std::io::Result<IpAddr> {
     let mut outcome = Err(std::io::ErrorKind::NotFound.into());
     for target in (server.host.to_string(), server.port).to_socket_addrs()? {
-        let any: IpAddr = match target {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        outcome = UdpSocket::bind((any, 0)).and_then(|socket| {
-            socket.connect(target)?;
-            Ok(socket.local_addr()?.ip())
-        });
+        outcome = towards(target);
         if outcome.is_ok() {
             break;
         }
@@ -252,49 +225,24 @@ fn own_address(server: &Endpoint) -> std::io::Result<IpAddr> {
     outcome
 }
 
-fn kubeconfig_arguments(machine: &Machine) -> Vec<String> {
-    let paths = &machine.paths;
-    vec![
-        format!("--kubeconfig={}", paths.kubelet_conf().display()),
-        format!("--config={}", paths.kubelet("config.yaml").display()),
-    ]
-}
-
-/// kubeadm's drop-in, for a kubelet that was installed without kubeadm.
-fn drop_in(program: &std::path::Path) -> String {
-    format!(
-        "[Service]\nEnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env\nEnvironmentFile=-/etc/default/kubelet\n\
-         ExecStart=\nExecStart={} --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
-         --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS \
-         $KUBELET_EXTRA_ARGS\n",
-        program.display()
-    )
-}
-
-fn cri_socket(options: &Options, machine: &Machine, checks: &mut Checks) -> String {
-    let with_scheme = |path: &str| match path.contains("://") {
-        true => path.to_owned(),
-        false => format!("unix://{path}"),
+/// The address of the default route, of the same family: where a kubelet looks, as far as routes decide.
+fn default_address(like: IpAddr) -> Option<IpAddr> {
+    // Addresses for documentation (RFC 5737, RFC 3849), which no other route leads to.
+    let anywhere: IpAddr = match like {
+        IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 1).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
     };
-    if let Some(given) = &options.cri_socket {
-        return with_scheme(given);
-    }
-    let found: Vec<_> = SOCKETS
-        .iter()
-        .filter(|socket| machine.paths.at(socket).exists())
-        .collect();
-    match found.as_slice() {
-        [socket] => return with_scheme(socket),
-        [] => checks.fail(
-            "CRI",
-            "no container runtime's socket was found; start containerd or CRI-O, or name its socket with --cri-socket",
-        ),
-        [..] => checks.fail(
-            "CRI",
-            format!("several container runtimes listen ({found:?}); choose one with --cri-socket"),
-        ),
-    }
-    with_scheme(SOCKETS[0])
+    towards(SocketAddr::new(anywhere, 9)).ok()
+}
+
+fn towards(target: SocketAddr) -> std::io::Result<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(target)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 fn list(addresses: &[IpAddr]) -> String {

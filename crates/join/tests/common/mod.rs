@@ -25,8 +25,13 @@ use malha_bootstrap::{
     token::Token,
 };
 use malha_join::{
-    client::Limits, clock::Clock, endpoint::Endpoint, join::Options, machine::Machine,
-    paths::Paths, preflight::Ignored, progress::Progress,
+    client::Limits,
+    clock::Clock,
+    configuration::{ByToken, JoinConfiguration},
+    join::Options,
+    machine::Machine,
+    paths::Paths,
+    progress::Progress,
 };
 use rustls::{
     ServerConfig,
@@ -155,17 +160,22 @@ impl Cluster {
 }
 
 /// What a user would join with.
-pub fn options(address: SocketAddr, pins: Vec<CaPin>) -> Options {
-    Options {
-        endpoint: Endpoint::new(address.ip(), address.port()),
-        token: token(),
-        pins,
-        skip_ca_verification: false,
+pub fn configuration(address: SocketAddr, pins: &[CaPin]) -> JoinConfiguration {
+    JoinConfiguration {
+        by_token: Some(ByToken {
+            endpoint: address.to_string(),
+            token: Some(TOKEN.to_owned()),
+            ca_cert_hashes: pins.iter().map(CaPin::to_string).collect(),
+            unsafe_skip_ca_verification: pins.is_empty(),
+        }),
         node_name: Some(NODE.to_owned()),
-        node_ips: Vec::new(),
-        cri_socket: None,
-        ignored: Ignored::default(),
+        ..JoinConfiguration::default()
     }
+}
+
+/// The same, understood.
+pub fn options(address: SocketAddr, pins: Vec<CaPin>) -> Options {
+    Options::new(configuration(address, &pins)).expect("valid options")
 }
 
 /// A machine with its files in a directory of its own, impatient enough for tests.

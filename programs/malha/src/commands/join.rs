@@ -1,17 +1,20 @@
 //! `malha join`: this machine becomes a node.
 
 use std::{
+    fs,
     net::IpAddr,
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Command, ExitCode},
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
-use malha_bootstrap::pin::CaPin;
+use anyhow::{Context, Result, bail};
+use malha_bootstrap::duration::GoDuration;
 use malha_join::{
+    configuration::{self, ByToken, JoinConfiguration},
     join::{self, Enrolled, Joined, Options},
     machine::Machine,
-    preflight::Ignored,
 };
 
 use super::{control_plane, init::Output};
@@ -20,16 +23,12 @@ use super::{control_plane, init::Output};
 pub struct Args {
     /// The control plane's API server.
     #[arg(value_name = "HOST:PORT")]
-    endpoint: String,
-    /// The token, as malha init or malha token create printed it.
-    #[arg(long, value_name = "TOKEN", visible_alias = "discovery-token")]
-    token: String,
-    /// Accept the control plane only if its CA has this public key: sha256:HEX; may be repeated, any one will do.
-    #[arg(long, value_name = "HASH", value_delimiter = ',')]
-    discovery_token_ca_cert_hash: Vec<String>,
-    /// Accept any CA that the token vouches for: whoever knows the token could pose as the control plane.
-    #[arg(long)]
-    discovery_token_unsafe_skip_ca_verification: bool,
+    endpoint: Option<String>,
+    #[command(flatten)]
+    discovery: Discovery,
+    /// kubeadm's JoinConfiguration (v1beta2 to v1beta4) instead of flags.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The node's name [default: the machine's name].
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
@@ -42,21 +41,60 @@ pub struct Args {
     /// Checks whose failures are only warnings, by the name the message gives in brackets; 'all' for every check.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     ignore_preflight_errors: Vec<String>,
+    /// Parts to leave out; only preflight can be.
+    #[arg(long, value_name = "PHASES", value_delimiter = ',')]
+    skip_phases: Vec<String>,
+    /// Check and discover, print what would be written, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// How long a join that does not succeed may take [default: 10s].
+    #[arg(long, value_name = "DURATION")]
+    timeout: Option<GoDuration>,
     /// Run the node agent in this process instead of in the background.
     #[arg(long)]
     foreground: bool,
     /// What to print at the end; progress then goes to standard error.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
+    /// Not for workers.
+    #[arg(long, hide = true)]
+    control_plane: bool,
+}
+
+/// How the control plane is found and proven.
+#[derive(Debug, Default, clap::Args)]
+struct Discovery {
+    /// The token, as malha init or malha token create printed it.
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// The token for discovery only.
+    #[arg(long, value_name = "TOKEN")]
+    discovery_token: Option<String>,
+    /// The token for the certificate request only.
+    #[arg(long, value_name = "TOKEN")]
+    tls_bootstrap_token: Option<String>,
+    /// Accept the control plane only if its CA has this public key: sha256:HEX; may be repeated, any one will do.
+    #[arg(long, value_name = "HASH", value_delimiter = ',')]
+    discovery_token_ca_cert_hash: Vec<String>,
+    /// Accept any CA that the token vouches for: whoever knows the token could pose as the control plane.
+    #[arg(long)]
+    discovery_token_unsafe_skip_ca_verification: bool,
+    /// A kubeconfig with the cluster's server and CA, to trust instead of a token: a file or an https URL.
+    #[arg(long, value_name = "FILE|URL")]
+    discovery_file: Option<String>,
 }
 
 pub fn run(args: Args) -> Result<ExitCode> {
     let machine = Machine::this(args.output.progress());
     let (output, foreground) = (args.output, args.foreground);
-    let options = args.options()?;
+    let (options, dry_run) = args.options(&machine)?;
     super::block_on(async move {
         let end = control_plane::asked_to_end()?;
         let work = async {
+            if dry_run {
+                print!("{}", join::rehearse(&options, &machine).await?);
+                return Ok(());
+            }
             let enrolled = join::enroll(&options, &machine).await?;
             if foreground {
                 machine
@@ -68,7 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode> {
         };
         tokio::select! {
             done = work => done?,
-            () = end => anyhow::bail!("interrupted; what was done has been undone"),
+            () = end => bail!("interrupted; what was done has been undone"),
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -98,23 +136,100 @@ fn print(joined: &Joined, output: Output) -> Result<()> {
 }
 
 impl Args {
-    /// Parsed here and not by clap, which would repeat what it cannot read: a token with one character wrong is
-    /// still a secret.
-    fn options(self) -> Result<Options> {
-        let pin = |text: &String| {
-            text.parse::<CaPin>()
-                .with_context(|| format!("--discovery-token-ca-cert-hash {text:?}"))
+    /// What flags and file say. Understood in the library and not by clap, which would repeat what it cannot read: a
+    /// token with one character wrong is still a secret.
+    fn options(mut self, machine: &Machine) -> Result<(Options, bool)> {
+        if self.control_plane {
+            bail!(
+                "malha join makes workers only; for another control plane of a kubeadm cluster use kubeadm join --control-plane"
+            );
+        }
+        let mut given = match self.config.take() {
+            Some(file) => self.read(file, machine)?,
+            None => std::mem::take(&mut self.discovery).configuration(self.endpoint.take()),
         };
-        let pins = self.discovery_token_ca_cert_hash.iter().map(pin);
-        Ok(Options {
-            endpoint: self.endpoint.parse()?,
-            token: self.token.parse()?,
-            pins: pins.collect::<Result<_>>()?,
-            skip_ca_verification: self.discovery_token_unsafe_skip_ca_verification,
-            node_name: self.node_name,
-            node_ips: self.node_ip,
-            cri_socket: self.cri_socket,
-            ignored: Ignored::new(self.ignore_preflight_errors),
-        })
+        // As for kubeadm, these go together with a file.
+        given.node_name = self.node_name.or(given.node_name);
+        given.cri_socket = self.cri_socket.or(given.cri_socket);
+        given
+            .ignore_preflight_errors
+            .extend(self.ignore_preflight_errors);
+        given.skip_phases.extend(self.skip_phases);
+        let dry_run = self.dry_run || given.dry_run;
+        let mut options = Options::new(given)?;
+        options.node_ips = self.node_ip;
+        if let Some(timeout) = self.timeout {
+            let seconds = u64::try_from(timeout.as_seconds())
+                .ok()
+                .filter(|seconds| *seconds > 0);
+            options.limit =
+                Duration::from_secs(seconds.context("--timeout has to be a second or more")?);
+        }
+        Ok((options, dry_run))
+    }
+
+    fn read(&self, file: PathBuf, machine: &Machine) -> Result<JoinConfiguration> {
+        let mixed = self.discovery.given(self.endpoint.is_some());
+        if !mixed.is_empty() {
+            bail!(
+                "--config does not go together with {}: write that into {}, or leave --config out",
+                mixed.join(", "),
+                file.display()
+            );
+        }
+        let text = fs::read_to_string(&file).with_context(|| {
+            format!(
+                "cannot read {}; give --config a file with a JoinConfiguration",
+                file.display()
+            )
+        })?;
+        let parsed = configuration::parse(&text)
+            .with_context(|| format!("cannot use {}", file.display()))?;
+        for warning in parsed.warnings {
+            machine
+                .progress
+                .warning("config", format!("{}: {warning}", file.display()));
+        }
+        Ok(parsed.configuration)
+    }
+}
+
+impl Discovery {
+    fn configuration(self, endpoint: Option<String>) -> JoinConfiguration {
+        let by_token = endpoint.map(|endpoint| ByToken {
+            endpoint,
+            token: self.discovery_token.or_else(|| self.token.clone()),
+            ca_cert_hashes: self.discovery_token_ca_cert_hash,
+            unsafe_skip_ca_verification: self.discovery_token_unsafe_skip_ca_verification,
+        });
+        JoinConfiguration {
+            by_token,
+            discovery_file: self.discovery_file,
+            tls_bootstrap_token: self.tls_bootstrap_token.or(self.token),
+            ..JoinConfiguration::default()
+        }
+    }
+
+    /// The flags that were given.
+    fn given(&self, endpoint: bool) -> Vec<&'static str> {
+        let all = [
+            (endpoint, "HOST:PORT"),
+            (self.token.is_some(), "--token"),
+            (self.discovery_token.is_some(), "--discovery-token"),
+            (self.tls_bootstrap_token.is_some(), "--tls-bootstrap-token"),
+            (
+                !self.discovery_token_ca_cert_hash.is_empty(),
+                "--discovery-token-ca-cert-hash",
+            ),
+            (
+                self.discovery_token_unsafe_skip_ca_verification,
+                "--discovery-token-unsafe-skip-ca-verification",
+            ),
+            (self.discovery_file.is_some(), "--discovery-file"),
+        ];
+        all.into_iter()
+            .filter(|(given, _)| *given)
+            .map(|(_, name)| name)
+            .collect()
     }
 }

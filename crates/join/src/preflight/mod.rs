@@ -1,15 +1,19 @@
 //! Checks before anything is changed. Their names are kubeadm's where it has them: users pass them to
 //! `--ignore-preflight-errors`.
 
+mod host;
+
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Result, bail};
 
-use crate::{paths::Paths, progress::Progress};
+pub(crate) use host::swaps;
+
+use crate::{files, paths::Paths, progress::Progress};
 
 /// One check that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub struct Finding {
     pub name: String,
     /// What is wrong and what to do.
     pub message: String,
+    /// Whether it ends the command.
+    pub fatal: bool,
 }
 
 /// The checks that the user wants as warnings only; case does not count.
@@ -53,7 +59,24 @@ impl Checks {
         self.0.push(Finding {
             name: name.into(),
             message: message.into(),
+            fatal: true,
         });
+    }
+
+    /// Takes note of what deserves a look and does not end the command.
+    pub fn warn(&mut self, name: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Finding {
+            name: name.into(),
+            message: message.into(),
+            fatal: false,
+        });
+    }
+
+    /// Files can be written into the directory, or where it will be made.
+    pub fn writable(&mut self, directory: &Path) {
+        if let Err(error) = files::writable(directory) {
+            self.fail("Writable", format!("{error:#}"));
+        }
     }
 
     /// The user must be root.
@@ -68,13 +91,44 @@ impl Checks {
 
     /// `path` must not exist; `remedy` says why it might and what to do.
     pub fn absent(&mut self, path: &Path, remedy: &str) {
-        if path.exists() {
-            let name = format!(
-                "FileAvailable-{}",
-                path.display().to_string().replace('/', "-")
-            );
+        self.available(&Paths::default(), path, remedy);
+    }
+
+    /// The same for a file below the machine's root, under kubeadm's name.
+    pub fn available(&mut self, paths: &Paths, path: impl AsRef<Path>, remedy: &str) {
+        let path = path.as_ref();
+        if paths.at(path).exists() {
+            let name = check_name("FileAvailable", path);
             self.fail(name, format!("{} already exists; {remedy}", path.display()));
         }
+    }
+
+    /// The directory should hold nothing.
+    pub fn empty(&mut self, paths: &Paths, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        let entries = std::fs::read_dir(paths.at(path));
+        if entries.is_ok_and(|mut entries| entries.next().is_some()) {
+            let text = format!(
+                "{} is not empty: the kubelet will run the pods in it",
+                path.display()
+            );
+            self.warn(check_name("DirAvailable", path), text);
+        }
+    }
+
+    /// Whether a check of this name failed.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|f| f.name == name)
+    }
+
+    /// The TCP port must be free on every address.
+    pub fn port_anywhere(&mut self, port: u16) {
+        // Where there is IPv6, its wildcard takes in IPv4's.
+        let address: IpAddr = match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+            Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+            Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+        };
+        self.port(SocketAddr::new(address, port));
     }
 
     /// The TCP port must be free.
@@ -97,13 +151,21 @@ impl Checks {
         self.fail(format!("Port-{port}"), message);
     }
 
+    /// The findings' names.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|f| f.name.clone()).collect()
+    }
+
     /// Ends the checks: ignored ones become warnings.
     ///
     /// # Errors
     /// Every other finding, in one line.
     pub fn finish(self, ignored: &Ignored, progress: Progress) -> Result<()> {
-        let (warnings, errors): (Vec<_>, Vec<_>) =
-            self.0.into_iter().partition(|f| ignored.contains(&f.name));
+        let (warnings, errors): (Vec<_>, Vec<_>) = self
+            .0
+            .into_iter()
+            .partition(|f| !f.fatal || ignored.contains(&f.name));
         for finding in warnings {
             progress.warning(
                 "preflight",
@@ -119,6 +181,11 @@ impl Checks {
             .collect();
         bail!("{}", texts.join("; "))
     }
+}
+
+/// kubeadm's name of a check of a file.
+fn check_name(kind: &str, path: &Path) -> String {
+    format!("{kind}-{}", path.display().to_string().replace('/', "-"))
 }
 
 /// What this machine has joined or holds already.
