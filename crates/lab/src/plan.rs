@@ -22,6 +22,8 @@ pub struct Options {
     pub nodes: u8,
     /// The cluster's pod ranges, as `malha init --pod-network-cidr` takes them.
     pub pod_network: String,
+    /// Prefix length of each node's IPv4 pod range.
+    pub node_mask: u8,
     /// Port on 127.0.0.1 at which the host reaches the API server.
     pub api_port: u16,
     /// How pods' packets travel: `auto`, `overlay` or `direct`.
@@ -135,6 +137,7 @@ mod tests {
         Options {
             nodes,
             pod_network: String::new(),
+            node_mask: 24,
             api_port: 1,
             routing: String::new(),
             without_network: false,

@@ -122,6 +122,8 @@ fn control_plane(options: &Options, state: &State) -> Result<Vec<String>> {
             "127.0.0.1",
             "--pod-network-cidr",
             &options.pod_network,
+            "--node-cidr-mask-size-ipv4",
+            &options.node_mask.to_string(),
             "-o",
             "json",
         ],

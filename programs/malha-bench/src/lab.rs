@@ -46,6 +46,9 @@ impl Lab {
             &nodes.to_string(),
             "--routing",
             routing,
+            // Room for 500 pods.
+            "--node-cidr-mask-size-ipv4",
+            "22",
         ])?;
         let mut lab = Self {
             state: State::load()?,

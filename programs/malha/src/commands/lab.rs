@@ -103,6 +103,9 @@ struct Up {
         value_name = "CIDRS"
     )]
     pod_network_cidr: String,
+    /// Prefix length of each node's IPv4 pod range.
+    #[arg(long, default_value_t = 24, value_name = "LENGTH")]
+    node_cidr_mask_size_ipv4: u8,
     /// Port on 127.0.0.1 at which this host reaches the API server.
     #[arg(long, default_value_t = 16443)]
     api_port: u16,
@@ -187,6 +190,7 @@ impl Up {
         Options {
             nodes: self.nodes,
             pod_network: self.pod_network_cidr,
+            node_mask: self.node_cidr_mask_size_ipv4,
             api_port: self.api_port,
             routing: self.routing,
             without_network: self.without_network,
