@@ -96,7 +96,8 @@ impl Drop for Podman<'_> {
         let home = self.home.display();
         let script = format!(
             "grep ' {home}/' /proc/self/mounts | cut -d' ' -f2 | sort -r | while read -r m; do umount -l \"$m\"; done
-             rm -rf '{home}'"
+             rm -rf '{home}'
+             rmdir /var/lib/containers/cache /var/lib/containers"
         );
         let _ = command(&self.host.run, &["sh", "-ec", &script]).output();
     }
