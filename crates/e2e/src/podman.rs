@@ -1,7 +1,7 @@
 //! podman with its CNI backend on a host, with directories of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cluster::Cluster;
@@ -14,7 +14,12 @@ pub struct Podman<'a> {
     host: &'a Host,
     engines: &'a Engines,
     home: PathBuf,
+    /// Whether this machine has one of its own, whose cache podman then shares.
+    had_one: bool,
 }
+
+/// Where podman keeps its cache, whatever it is told.
+const CACHE: &str = "/var/lib/containers";
 
 impl<'a> Podman<'a> {
     /// With the image of Malha in it.
@@ -31,6 +36,7 @@ impl<'a> Podman<'a> {
             host: cluster.host(&engines.host),
             engines,
             home,
+            had_one: Path::new(CACHE).exists(),
         };
         let at = |name: &str| podman.home.join(name);
         let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
@@ -96,9 +102,11 @@ impl Drop for Podman<'_> {
         let home = self.home.display();
         let script = format!(
             "grep ' {home}/' /proc/self/mounts | cut -d' ' -f2 | sort -r | while read -r m; do umount -l \"$m\"; done
-             rm -rf '{home}'
-             rmdir /var/lib/containers/cache /var/lib/containers"
+             rm -rf '{home}'"
         );
         let _ = command(&self.host.run, &["sh", "-ec", &script]).output();
+        if !self.had_one {
+            let _ = fs::remove_dir_all(CACHE);
+        }
     }
 }
