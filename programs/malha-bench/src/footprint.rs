@@ -18,7 +18,7 @@ pub fn run(joins: usize) -> Result<String> {
         "lab", "exec", "node1", "--", "malha", "status", "-o", "json",
     ])?;
     let status: Value = serde_json::from_str(&status).context("cannot read the agent's status")?;
-    let resident = status["memory"]["residentBytes"]
+    let resident = status["residentBytes"]
         .as_f64()
         .context("the agent does not tell its memory")?;
     let mut times = crate::stats::Series::default();
