@@ -153,11 +153,7 @@ pub struct User {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     token: Option<Hidden>,
     /// Path of a file with a bearer token.
-    #[serde(
-        rename = "tokenFile",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "tokenFile", default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
 }
 
