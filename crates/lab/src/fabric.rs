@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use malha_kernel::{Batch, Handle, NetNs, Route, Veth};
+use malha_kernel::{Batch, Handle, NetNs, Route, Veth, sysctl};
 
 use crate::{
     plan::{FABRIC_PREFIXES, Machine, Plan},
@@ -43,6 +43,7 @@ pub fn connect(fabric: Process, process: Process, machine: &Machine) -> Result<(
         peer_mac: mac(2, last),
         mtu: MTU,
     })?;
+    use_addresses_at_once(&inside, UPLINK)?;
     let bridge = switch.require_link(SWITCH)?.index;
     switch.commit(
         Batch::new()
@@ -64,6 +65,14 @@ pub fn connect(fabric: Process, process: Process, machine: &Machine) -> Result<(
     handle
         .commit(batch)
         .with_context(|| format!("cannot give {} its network", machine.name))
+}
+
+/// No duplicate address detection, also for the link-local address, from which a machine asks for its neighbours: a
+/// machine has been up for longer than that takes when pods start on it, and a lab is quicker.
+fn use_addresses_at_once(machine: &NetNs, device: &str) -> Result<()> {
+    let name = format!("net.ipv6.conf.{device}.accept_dad");
+    machine.run(|| sysctl::set(&name, "0"))??;
+    Ok(())
 }
 
 fn default_route(gateway: IpAddr, device: u32) -> Result<Route> {
