@@ -70,7 +70,7 @@ pub fn connect(fabric: Process, process: Process, machine: &Machine) -> Result<(
 /// No duplicate address detection, also for the link-local address, from which a machine asks for its neighbours: a
 /// machine has been up for longer than that takes when pods start on it, and a lab is quicker.
 fn use_addresses_at_once(machine: &NetNs, device: &str) -> Result<()> {
-    let name = format!("net.ipv6.conf.{device}.accept_dad");
+    let name = format!("net/ipv6/conf/{device}/accept_dad");
     machine.run(|| sysctl::set(&name, "0"))??;
     Ok(())
 }
