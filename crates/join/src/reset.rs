@@ -20,7 +20,7 @@ use x509_parser::pem::Pem;
 use crate::{
     daemon::{self, Daemon},
     files, init,
-    join::{AGENT, stop_kubelet},
+    join::{AGENT, remove_unit, stop_kubelet},
     machine::Machine,
 };
 
@@ -95,6 +95,7 @@ pub fn run(machine: &Machine, teardown: Vec<(&str, Teardown<'_>)>) -> Result<()>
     for file in single_files(machine) {
         attempt(&format!("Deleted {}", file.display()), files::remove(&file));
     }
+    attempt("Deleted the kubelet's unit", remove_unit(&machine.paths));
     for directory in shared_directories(machine) {
         let _ = fs::remove_dir(directory);
     }

@@ -217,22 +217,26 @@ fn systemd_keeps_the_control_plane() {
 
 #[test]
 fn a_machine_with_a_kubelet_runs_it() {
-    // The stand-in registers the node with the credentials it finds, as a kubelet does.
+    // The stand-in registers the node with the credentials it finds, as a kubelet does. The runtime is a dead socket.
     let text = succeeds(&format!(
         r#"{NODES}{SYSTEMD}
         init -o json > /run/init.json 2> /dev/null
         JOIN=$(sed -n 's/.*"joinCommand": "malha \(.*\)",/\1/p' /run/init.json)
         cat > /run/bin/kubelet <<'END'
 #!/bin/sh
+if [ "$1" = --version ]; then echo Kubernetes v1.31.0; exit; fi
 echo '{{"apiVersion":"v1","kind":"Node","metadata":{{"name":"w1"}}}}' | kubectl --kubeconfig /etc/kubernetes/kubelet.conf create --validate=false -f -
 exec sleep 600
 END
         chmod +x /run/bin/kubelet
         on w1 "
             mkdir -p /opt/bin; cp /run/bin/kubelet /opt/bin
+            echo 0 > /proc/sys/net/ipv4/ip_forward
             $MALHA $JOIN 2>&1 | tail -n 1
+            echo 1 > /proc/sys/net/ipv4/ip_forward
             mkdir -p /run/containerd; touch /run/containerd/containerd.sock
-            $MALHA $JOIN --node-ip 172.20.0.11 | grep joined
+            $MALHA $JOIN 2>&1 | tail -n 1
+            $MALHA $JOIN --node-ip 172.20.0.11 --ignore-preflight-errors CRI | grep joined
             cat /var/lib/kubelet/kubeadm-flags.env /etc/systemd/system/kubelet.service.d/10-malha.conf
             $MALHA reset --force > /dev/null
             left /etc/systemd/system
@@ -242,7 +246,8 @@ END
         "#
     ));
     for wanted in [
-        "no container runtime's socket was found; start containerd or CRI-O, or name its socket with --cri-socket [CRI]",
+        "no container runtime's socket was found; install and start containerd or CRI-O, or name its socket with --cri-socket [CRI]; net.ipv4.ip_forward is not 1",
+        "malha: nothing listens on /run/containerd/containerd.sock: start the container runtime",
         "This node has joined the cluster as \"w1\"",
         "KUBELET_KUBEADM_ARGS=\"--container-runtime-endpoint=unix:///run/containerd/containerd.sock --node-ip=172.20.0.11\"",
         "--kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS",

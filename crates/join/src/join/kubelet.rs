@@ -16,7 +16,7 @@ use crate::{
     configuration::merged,
     cri::Runtime,
     daemon::{self, Daemon, Invocation, Started},
-    files::{PUBLIC, Written},
+    files::{self, PUBLIC, Written},
     machine::Machine,
     paths::Paths,
     preflight::Checks,
@@ -33,6 +33,8 @@ const SOCKETS: [&str; 3] = [
     "/run/cri-dockerd.sock",
 ];
 const SCHEME: &str = "unix://";
+/// How a unit that a join wrote begins; packages' units stay at a reset.
+const OURS: &str = "# Written by malha join; malha reset removes it.\n";
 
 /// Major and minor.
 pub(super) type Version = (u32, u32);
@@ -157,11 +159,7 @@ impl Kubelet {
         };
         let mut written = Written::new();
         if !exists("kubelet.service") {
-            written.file(
-                &paths.systemd_units().join("kubelet.service"),
-                PUBLIC,
-                unit(&self.program),
-            )?;
+            written.file(&unit_file(paths), PUBLIC, unit(&self.program))?;
         }
         if !exists("kubelet.service.d/10-kubeadm.conf") {
             written.file(
@@ -210,6 +208,20 @@ pub fn stop_kubelet(machine: &Machine) -> Result<bool> {
         .context("cannot stop the kubelet")
 }
 
+/// Removes the kubelet's unit if a join wrote it.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove_unit(paths: &Paths) -> Result<bool> {
+    let file = unit_file(paths);
+    let ours = fs::read_to_string(&file).is_ok_and(|text| text.starts_with(OURS));
+    Ok(ours && files::remove(&file)?)
+}
+
+fn unit_file(paths: &Paths) -> PathBuf {
+    paths.systemd_units().join("kubelet.service")
+}
+
 /// The administrator's flags, which kubeadm's drop-in reads as well.
 fn extra_arguments(paths: &Paths) -> Vec<String> {
     let files = ["/etc/default/kubelet", "/etc/sysconfig/kubelet"];
@@ -227,7 +239,7 @@ fn extra_arguments(paths: &Paths) -> Vec<String> {
 
 fn unit(program: &Path) -> String {
     format!(
-        "[Unit]\nDescription=kubelet: The Kubernetes Node Agent\nDocumentation=https://kubernetes.io/docs/\n\
+        "{OURS}[Unit]\nDescription=kubelet: The Kubernetes Node Agent\nDocumentation=https://kubernetes.io/docs/\n\
          Wants=network-online.target\nAfter=network-online.target\n\n\
          [Service]\nExecStart={}\nRestart=always\nStartLimitInterval=0\nRestartSec=10\n\n\
          [Install]\nWantedBy=multi-user.target\n",

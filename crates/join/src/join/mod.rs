@@ -24,7 +24,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
-pub use kubelet::{Kubelet, stop_kubelet};
+pub use kubelet::{Kubelet, remove_unit, stop_kubelet};
 pub use layout::NodeFiles;
 pub use options::{CA_PATH, LIMIT, Options, Source};
 pub use runner::{AGENT, Runner};
