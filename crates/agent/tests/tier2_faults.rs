@@ -135,7 +135,12 @@ fn a_full_range_is_code_11_and_an_event_and_the_node_stays_ready() {
         .status(&list)
         .expect("STATUS stays good: the pods that are there work");
     node.del(&pods[0]).unwrap();
-    node.pod("more");
+    eventually("the address rests", || {
+        let error = plugin_error(node.try_pod("more").expect_err("it rests"));
+        error
+            .details
+            .contains("1 of pods that are gone rest for 30 s")
+    });
 }
 
 #[test]

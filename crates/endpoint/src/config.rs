@@ -19,7 +19,7 @@ pub struct Config {
     pub prefixes: Vec<IpNet>,
     /// MTU of pods' links, in bytes.
     pub mtu: u32,
-    /// How long an address rests before another pod gets it, unless no other is left.
+    /// How long an address rests before another pod gets it, even if no other is left.
     pub quarantine: Duration,
     /// How long deleted attachments' links are gathered before they are deleted together.
     pub gather: Duration,

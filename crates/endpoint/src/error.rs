@@ -1,6 +1,7 @@
 //! What can go wrong, said so that the reader knows what to do, with CNI's number for it.
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -13,14 +14,16 @@ pub enum Error {
     #[error("this node has no pod range yet: the control plane gives it one (Node.spec.podCIDRs)")]
     NoPrefix,
     /// All addresses are taken.
-    #[error(
-        "no address is free in this node's pod range {prefix}: all {capacity} are in use; delete pods, or give nodes larger ranges"
-    )]
+    #[error("no address is free in this node's pod range {prefix}: {}; delete pods, or give nodes larger ranges", full(*.capacity, *.resting, *.rest))]
     Full {
         /// The range.
         prefix: IpNet,
         /// How many pods it takes.
         capacity: u128,
+        /// How many of its addresses are in use no more, but have not rested yet.
+        resting: usize,
+        /// How long they rest.
+        rest: Duration,
     },
     /// A prefix that no pod fits into.
     #[error(
@@ -130,5 +133,16 @@ impl Error {
             Self::Record { .. } => 5,
             _ => 999,
         }
+    }
+}
+
+fn full(capacity: u128, resting: usize, rest: Duration) -> String {
+    match resting {
+        0 => format!("all {capacity} are in use"),
+        _ => format!(
+            "of {capacity}, {} are in use, and {resting} of pods that are gone rest for {} s each",
+            capacity - resting as u128,
+            rest.as_secs()
+        ),
     }
 }

@@ -329,16 +329,20 @@ impl Shared {
         self.config.at(Step::Closed)
     }
 
-    /// Note the index of a link whose maker did not come to it. Only as long as no newer endpoint has the attachment.
+    /// Note the index of a link whose maker did not come to it. Not if a newer endpoint has the attachment: the link of
+    /// that name is its link.
     fn identify_link(&self, slot: &Slot) -> Result<()> {
         if slot.ifindex.is_some() {
             return Ok(());
         }
         let link = self.handle.link(&slot.endpoint.host_link)?;
         let mut state = self.state();
+        let newer = state
+            .find(&slot.endpoint.key)
+            .is_some_and(|now| now.endpoint.id != slot.endpoint.id);
         let index = link
             .map(|link| link.index)
-            .filter(|index| state.owner(*index).is_none());
+            .filter(|index| !newer && state.owner(*index).is_none());
         if let Some(slot) = state.slots.get_mut(&slot.endpoint.id) {
             slot.ifindex = index;
         }
@@ -363,16 +367,9 @@ impl Shared {
         }
     }
 
-    /// Addresses and a record. When none is free, those of closed endpoints are freed first.
+    /// Addresses and a record.
     fn reserve(&self, request: &AddRequest<'_>) -> Result<Endpoint> {
-        let attempt = || self.state().reserve(request, self.config.quarantine);
-        let endpoint = match attempt() {
-            Err(Error::Full { .. }) => {
-                self.reap()?;
-                attempt()?
-            }
-            other => other?,
-        };
+        let endpoint = self.state().reserve(request, self.config.quarantine)?;
         if let Err(error) = self.records.write(&endpoint, Phase::Adding) {
             self.state().release(endpoint.id);
             return Err(error);

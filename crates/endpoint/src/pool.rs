@@ -1,7 +1,8 @@
 //! The addresses of one prefix. Pure: takes the time.
 //!
-//! Addresses that were never given come first, then those that were given back, the longest rested first; so an address
-//! comes back as late as the prefix allows. Each call takes constant time, however large the prefix and however full.
+//! Addresses that were never given come first, then those that were given back and have rested, the longest rested first:
+//! nobody gets an address that others still take for its last holder's. Each call takes constant time, however large the
+//! prefix and however full.
 use std::collections::{HashSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -66,30 +67,36 @@ impl Pool {
         self.prefix
     }
 
-    /// An address, for as long as it is not given back.
-    pub fn allocate(&mut self, now: Instant, rest: Duration) -> Result<IpAddr> {
-        let crowded = self.resting.len() >= RESTING_MAX;
-        let rested = self
-            .resting
-            .front()
-            .is_some_and(|(_, since)| now.duration_since(*since) >= rest);
-        if crowded
-            && rested
-            && let Some(address) = self.longest_rested()
-        {
-            return Ok(address);
+    /// Whether there is an address to give.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn has_free(&self, now: Instant, rest: Duration) -> Result<()> {
+        if self.has_rested(now, rest) || self.has_fresh() {
+            return Ok(());
         }
-        while self.fresh <= self.last {
-            let offset = self.fresh;
-            self.fresh += 1;
-            if self.taken.insert(offset) {
-                return Ok(self.address(offset));
-            }
-        }
-        self.longest_rested().ok_or(Error::Full {
+        Err(Error::Full {
             prefix: self.prefix,
             capacity: self.capacity(),
+            resting: self.resting.len(),
+            rest,
         })
+    }
+
+    /// An address, for as long as it is not given back.
+    ///
+    /// # Errors
+    /// [`Error::Full`].
+    pub fn allocate(&mut self, now: Instant, rest: Duration) -> Result<IpAddr> {
+        self.has_free(now, rest)?;
+        let crowded = self.resting.len() >= RESTING_MAX;
+        let fresh = match crowded && self.has_rested(now, rest) {
+            true => None,
+            false => self.fresh(),
+        };
+        let rested = |pool: &mut Self| pool.resting.pop_front().map(|(offset, _)| offset);
+        let offset = fresh.or_else(|| rested(self));
+        Ok(self.address(offset.expect("one is free")))
     }
 
     /// Note that an address is in use. One outside the prefix is ignored.
@@ -97,6 +104,7 @@ impl Pool {
         if let Some(offset) = self.offset(address) {
             self.taken.insert(offset);
             self.resting.retain(|(resting, _)| *resting != offset);
+            self.skip_taken();
         }
     }
 
@@ -119,9 +127,30 @@ impl Pool {
         }
     }
 
-    fn longest_rested(&mut self) -> Option<IpAddr> {
-        let (offset, _) = self.resting.pop_front()?;
-        Some(self.address(offset))
+    fn has_rested(&self, now: Instant, rest: Duration) -> bool {
+        let longest = self.resting.front();
+        longest.is_some_and(|(_, since)| now.duration_since(*since) >= rest)
+    }
+
+    fn has_fresh(&self) -> bool {
+        self.fresh <= self.last
+    }
+
+    /// Takes the next offset that was never given.
+    fn fresh(&mut self) -> Option<u128> {
+        self.skip_taken();
+        let offset = self.has_fresh().then_some(self.fresh)?;
+        self.taken.insert(offset);
+        self.fresh += 1;
+        self.skip_taken();
+        Some(offset)
+    }
+
+    /// What was found in use at the start was never given by this pool.
+    fn skip_taken(&mut self) {
+        while self.has_fresh() && self.taken.contains(&self.fresh) {
+            self.fresh += 1;
+        }
     }
 
     fn capacity(&self) -> u128 {
@@ -153,7 +182,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -192,17 +221,37 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_rested_comes_back_first_and_only_when_nothing_else_is_left() {
+    fn the_longest_rested_comes_back_first_and_only_when_rested() {
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let mut pool = pool("10.0.0.0/29");
+        let given: Vec<_> = (0..3)
+            .map(|_| pool.allocate(start, REST).unwrap())
+            .collect();
+        pool.release(given[1], later(0));
+        pool.release(given[0], later(1));
+        let mut take = |now| pool.allocate(now, REST).map(|address| address.to_string());
+        assert_eq!(take(later(1)).unwrap(), "10.0.0.5");
+        assert_eq!(take(later(1)).unwrap(), "10.0.0.6");
+        let error = take(later(29)).unwrap_err();
+        assert!(matches!(error, Error::Full { resting: 2, .. }), "{error}");
+        assert!(error.to_string().contains("rest for 30 s"), "{error}");
+        assert_eq!(take(later(30)).unwrap(), "10.0.0.3");
+        take(later(30)).unwrap_err();
+        assert_eq!(take(later(31)).unwrap(), "10.0.0.2");
+        let error = take(later(99)).unwrap_err();
+        assert!(error.to_string().contains("all 5 are in use;"), "{error}");
+    }
+
+    #[test]
+    fn what_is_found_in_use_is_not_given() {
         let now = Instant::now();
         let mut pool = pool("10.0.0.0/29");
-        let given: Vec<_> = (0..3).map(|_| pool.allocate(now, REST).unwrap()).collect();
-        pool.release(given[1], now);
-        pool.release(given[0], now);
-        let more: Vec<_> = (0..4)
-            .map(|_| pool.allocate(now, REST).unwrap().to_string())
-            .collect();
-        assert_eq!(more, ["10.0.0.5", "10.0.0.6", "10.0.0.3", "10.0.0.2"]);
-        assert!(pool.allocate(now, REST).is_err());
+        for number in [2, 3, 5, 6] {
+            pool.occupy(IpAddr::from([10, 0, 0, number]));
+        }
+        assert_eq!(pool.allocate(now, REST).unwrap().to_string(), "10.0.0.4");
+        pool.allocate(now, REST).unwrap_err();
     }
 
     #[test]
@@ -218,21 +267,30 @@ mod tests {
     }
 
     proptest! {
-        /// Against the simplest model: a set. Nothing is given twice, nothing is lost, and Full is said when it is true.
+        /// Against the simplest model. Nothing is given twice or before it has rested, nothing is lost, and Full is said
+        /// when it is true.
         #[test]
         fn nothing_is_given_twice_and_nothing_is_lost(steps in proptest::collection::vec((any::<bool>(), any::<u8>()), 1..200)) {
             let mut pool = pool("10.0.0.0/28");
             let mut held = BTreeSet::new();
+            let mut rested = BTreeMap::new();
             let start = Instant::now();
             for (number, (take, which)) in steps.into_iter().enumerate() {
                 let now = start + Duration::from_secs(number as u64);
                 if take {
                     match pool.allocate(now, REST) {
-                        Ok(address) => prop_assert!(held.insert(address), "{} given twice", address),
-                        Err(_) => prop_assert_eq!(held.len(), 13),
+                        Ok(address) => {
+                            prop_assert!(held.insert(address), "{} given twice", address);
+                            prop_assert!(rested.remove(&address).is_none_or(|since| now - since >= REST));
+                        }
+                        Err(_) => {
+                            prop_assert_eq!(held.len() + rested.len(), 13);
+                            prop_assert!(rested.values().all(|since| now - *since < REST));
+                        }
                     }
                 } else if let Some(address) = held.iter().nth(usize::from(which) % held.len().max(1)).copied() {
                     held.remove(&address);
+                    rested.insert(address, now);
                     pool.release(address, now);
                 }
                 prop_assert_eq!(pool.status().used, held.len() as u128);

@@ -24,21 +24,6 @@ pub struct Status {
     pub deleting: usize,
 }
 
-impl Status {
-    /// Why ADD would fail now; None: it would not.
-    #[must_use]
-    pub fn obstacle(&self) -> Option<Error> {
-        if self.pools.is_empty() {
-            return Some(Error::NoPrefix);
-        }
-        let full = self.pools.iter().find(|pool| pool.used >= pool.capacity)?;
-        (self.deleting == 0).then_some(Error::Full {
-            prefix: full.prefix,
-            capacity: full.capacity,
-        })
-    }
-}
-
 /// An endpoint that holds something.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -252,21 +237,11 @@ impl State {
             return Err(Error::NoPrefix);
         }
         let now = Instant::now();
-        let mut addresses = Vec::with_capacity(self.pools.len());
-        for index in 0..self.pools.len() {
-            match self.pools[index].allocate(now, rest) {
-                Ok(address) => addresses.push(address),
-                Err(error) => {
-                    for address in addresses {
-                        self.pools
-                            .iter_mut()
-                            .for_each(|pool| pool.release(address, now));
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(addresses)
+        self.pools
+            .iter()
+            .try_for_each(|pool| pool.has_free(now, rest))?;
+        let pools = self.pools.iter_mut();
+        pools.map(|pool| pool.allocate(now, rest)).collect()
     }
 
     fn next_id(&mut self) -> u32 {

@@ -308,3 +308,27 @@ fn what_is_made_after_a_half_made_one_is_not_deleted_in_its_stead() {
     assert_eq!(managed.settled(), Holdings::of_pods(1));
     managed.check("victim", &pod, None).unwrap();
 }
+
+#[test]
+fn a_half_deleted_one_does_not_take_the_link_of_what_was_made_after() {
+    let node = Node::new();
+    let lazy = node.open_with(|config| Config {
+        gather: Duration::from_secs(3600),
+        ..config
+    });
+    let first = new_netns();
+    let endpoint = lazy.add("victim", &first).unwrap();
+    lazy.del("victim").unwrap();
+    drop(first);
+    let handle = malha_kernel::Handle::inside(&node.netns).unwrap();
+    eventually("its link died with its namespace", || {
+        handle.link(&endpoint.host_link).unwrap().is_none()
+    });
+    let second = new_netns();
+    lazy.add("victim", &second).unwrap();
+    // As if it were killed: both records are there, and the link's name fits both.
+    std::mem::forget(lazy);
+    let managed = node.open();
+    assert_eq!(managed.settled(), Holdings::of_pods(1));
+    managed.check("victim", &second, None).unwrap();
+}

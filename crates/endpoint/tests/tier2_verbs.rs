@@ -380,6 +380,7 @@ fn a_full_range_says_so_and_comes_back() {
     let node = Node::new();
     let small = |config: Config| Config {
         prefixes: vec!["10.244.3.0/29".parse().unwrap(), SIX.parse().unwrap()],
+        quarantine: Duration::from_secs(1),
         gather: Duration::from_secs(3600),
         ..config
     };
@@ -394,16 +395,17 @@ fn a_full_range_says_so_and_comes_back() {
         assert!(matches!(error, Error::Full { capacity: 5, .. }), "{error}");
         assert_eq!(error.cni_code(), 11);
     }
-    assert!(matches!(
-        managed.manager.status().obstacle(),
-        Some(Error::Full { .. })
-    ));
     assert_eq!(managed.settled(), Holdings::of_pods(5));
-    // The only address that is left is one whose link is yet to be deleted: it is deleted first.
+    // Its address rests first, from when its link is gone.
     managed.del("3").unwrap();
-    assert!(managed.manager.status().obstacle().is_none());
+    assert_eq!(managed.settled(), Holdings::of_pods(4));
+    let error = managed.add("last", &last).unwrap_err();
+    assert!(matches!(error, Error::Full { resting: 1, .. }), "{error}");
+    eventually("the address has rested", || {
+        managed.add("last", &last).is_ok()
+    });
     assert_eq!(
-        managed.add("last", &last).unwrap().addresses[0],
+        managed.manager.list().last().unwrap().addresses[0],
         ip("10.244.3.5")
     );
     assert!(pings(&last, ip("172.31.0.1")));
@@ -423,10 +425,6 @@ fn prefixes_come_later_and_may_change() {
         matches!(error, Error::NoPrefix) && error.cni_code() == 11,
         "{error}"
     );
-    assert!(matches!(
-        managed.manager.status().obstacle(),
-        Some(Error::NoPrefix)
-    ));
     let nets = |texts: &[&str]| {
         texts
             .iter()

@@ -99,6 +99,8 @@ pub fn error(attempt: &str, error: &Error) -> CniError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn endpoint() -> Endpoint {
@@ -145,6 +147,8 @@ mod tests {
         let full = Error::Full {
             prefix: "10.0.0.0/29".parse().unwrap(),
             capacity: 5,
+            resting: 0,
+            rest: Duration::from_secs(30),
         };
         let error = error("cannot attach c1/eth0", &full);
         assert_eq!(error.code, 11);
