@@ -79,6 +79,16 @@ pub struct Block {
 }
 
 impl Matcher {
+    /// The conditions, in the order of their kinds.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.0.iter()
+    }
+
+    /// Whether there is no condition.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the labels meet every condition.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| match requirement {

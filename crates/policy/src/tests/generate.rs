@@ -57,13 +57,16 @@ pub fn selector() -> impl Strategy<Value = LabelSelector> {
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
-    let port = (prop_oneof![Just("http"), Just("dns")], 0..3usize, 0..4usize).prop_map(
-        |(name, protocol, port)| NamedPort {
+    let port = (
+        prop_oneof![Just("http"), Just("dns")],
+        prop_oneof![3 => Just(0usize), 1 => Just(1), 1 => Just(2)],
+        0..4usize,
+    )
+        .prop_map(|(name, protocol, port)| NamedPort {
             name: name.into(),
             protocol: Transport::ALL[protocol],
             port: [80, 8080, 53, 80][port],
-        },
-    );
+        });
     let place = (0..NAMESPACES.len(), 0..NODES.len(), 0..ACCOUNTS.len());
     let network = prop_oneof![6 => Just(false), 1 => Just(true)];
     (place, labels(), network, vec(port, 0..3)).prop_map(
@@ -174,15 +177,24 @@ pub fn scenario(flows: usize) -> impl Strategy<Value = Scenario> {
                     .iter()
                     .filter(|a| a.is_ipv4() == source.is_ipv4())
                     .collect();
-                let protocol = PROTOCOLS[protocol.index(PROTOCOLS.len())];
-                let port = if protocol == 1 {
-                    0
-                } else {
-                    PORTS[port.index(PORTS.len())]
+                let destination = *same[destination.index(same.len())];
+                let mut named = cluster
+                    .pods
+                    .values()
+                    .filter(|p| p.addresses.contains(&destination))
+                    .flat_map(|p| &p.ports);
+                // Every other flow is for a port with a name, where there is one.
+                let (protocol, port) = match named.next() {
+                    Some(aimed) if port.index(2) == 0 => (aimed.protocol.number(), aimed.port),
+                    _ => (
+                        PROTOCOLS[protocol.index(PROTOCOLS.len())],
+                        PORTS[port.index(PORTS.len())],
+                    ),
                 };
+                let port = if protocol == 1 { 0 } else { port };
                 Flow {
                     source,
-                    destination: *same[destination.index(same.len())],
+                    destination,
                     protocol,
                     port,
                 }
