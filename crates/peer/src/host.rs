@@ -179,14 +179,15 @@ impl Host {
         })
     }
 
-    /// Stands in for systemd: the kubelet starts as soon as its configuration is there.
+    /// Stands in for systemd: the kubelet starts as soon as its configuration is there, and `/run/kubelet-started` says
+    /// when, in seconds since 1970.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn watch_kubelet(&self) -> Result<()> {
         let script = "until [ -s /var/lib/kubelet/config.yaml ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && \
             { [ -s /etc/kubernetes/kubelet.conf ] || [ -s /etc/kubernetes/bootstrap-kubelet.conf ]; }; do sleep .05; done; \
-            . /var/lib/kubelet/kubeadm-flags.env; . /etc/default/kubelet; \
+            . /var/lib/kubelet/kubeadm-flags.env; . /etc/default/kubelet; date +%s.%N >/run/kubelet-started; \
             exec kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
             --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml \
             $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS";
@@ -199,9 +200,9 @@ impl Host {
     /// When something stays.
     pub fn forget(&self) -> Result<()> {
         self.shell(
-            "pkill -x kubelet || :; pkill -f kubelet/config.yaml || :; while pgrep -x kubelet >/dev/null; do sleep .05; done; \
+            "pkill -x kubelet || :; pkill -f '[k]ubelet/config.yaml' || :; while pgrep -x kubelet >/dev/null; do sleep .05; done; \
              for m in $(awk '$5 ~ \"^/var/lib/kubelet/\" {print $5}' /proc/self/mountinfo); do umount -l $m; done; \
-             rm -rf /etc/kubernetes /var/lib/kubelet/* /run/malha /var/log/malha",
+             rm -rf /etc/kubernetes /var/lib/kubelet/* /run/malha /var/log/malha /run/kubelet-started",
         )?;
         Ok(())
     }

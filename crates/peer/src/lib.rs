@@ -9,6 +9,7 @@
 //! else in `~/.cache/realk8s/bin`; etcd, containerd and kubectl in `PATH`.
 
 mod control_plane;
+pub mod faults;
 mod host;
 mod network;
 mod tree;
