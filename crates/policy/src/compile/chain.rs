@@ -104,7 +104,7 @@ impl Linked {
 }
 
 impl Chain {
-    /// From programs in their order. Nothing if there is none.
+    /// From programs in their order.
     pub fn new(
         key: ChainKey,
         programs: Vec<Arc<Linked>>,

@@ -62,6 +62,7 @@ impl fmt::Display for Token {
             Self::Nodes(matcher) if matcher.is_everything() => f.write_str("every node"),
             Self::Nodes(matcher) => write!(f, "nodes with {matcher}"),
             Self::Block(block) => block.fmt(f),
+            Self::AnyBlock(blocks) => write!(f, "{} blocks of addresses", blocks.len()),
             Self::Port {
                 name,
                 protocol,
