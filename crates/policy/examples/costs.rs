@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Instant};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use malha_policy::{
     compile::{Change, Engine, changes},
-    model::{Cluster, FailSafe, Namespace, Node, Pod, Policy},
+    model::{Cluster, Namespace, Node, Pod, Policy},
 };
 
 const ROUNDS: usize = 200;
@@ -23,6 +23,7 @@ fn labels(pairs: &[(&str, String)]) -> BTreeMap<String, String> {
 fn cluster(pods: usize, policies: usize) -> Cluster {
     let mut cluster = Cluster::default();
     let namespaces = pods.div_ceil(50);
+    cluster.settings.pod_ranges = vec!["10.0.0.0/8".parse().expect("a range")];
     for n in 0..namespaces {
         let name = format!("ns{n}");
         let labels = labels(&[("team", format!("t{}", n % 20))]);
@@ -161,7 +162,7 @@ fn main() {
             ..pod
         };
         let all = changes(&cluster);
-        let mut engine = Engine::new("node0", FailSafe::default());
+        let mut engine = Engine::new("node0", cluster.settings.clone());
         let begun = Instant::now();
         let delta = engine.apply(all);
         println!(

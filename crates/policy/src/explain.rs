@@ -98,6 +98,7 @@ pub fn name(cluster: &Cluster, address: IpAddr) -> String {
     match oracle::party(cluster, address) {
         Party::Pod(pod) => format!("pod {}/{} ({address})", pod.namespace, pod.name),
         Party::Node(node) => format!("node {} ({address})", node.name),
+        Party::Unknown => format!("a pod that is not known ({address})"),
         Party::World => address.to_string(),
     }
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::{
     Change, Delta,
-    chain::Linked,
+    chain::{Fixed, Linked},
     identities::Identities,
     link::News,
     rows::Rows,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::AddressSet,
     maps::{Endpoint, EndpointTables},
-    model::{FailSafe, Namespace, Node, ObjectRef, Pod, PodKey, Policy},
+    model::{Namespace, Node, ObjectRef, Pod, PodKey, Policy, Settings},
     read::{Problem, Token},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Engine {
     pub(super) node: String,
-    pub(super) fail_safe: FailSafe,
+    pub(super) settings: Settings,
     pub(super) namespaces: BTreeMap<String, Namespace>,
     pub(super) pods: BTreeMap<PodKey, Pod>,
     pub(super) nodes: BTreeMap<String, Node>,
@@ -38,7 +38,7 @@ pub struct Engine {
     pub(super) problems: BTreeMap<ObjectRef, Vec<Problem>>,
     pub(super) programs: BTreeMap<ObjectRef, Arc<Linked>>,
     pub(super) versions: u64,
-    pub(super) own_node: u32,
+    pub(super) fixed: Fixed,
     pub(super) rules: Rules,
     pub(super) tokens: Tokens,
     pub(super) owners: BTreeMap<IpAddr, BTreeSet<Owner>>,
@@ -85,12 +85,15 @@ pub(super) struct Work {
 
 impl Engine {
     /// For the endpoints of this node, with nothing known yet.
-    pub fn new(node: impl Into<String>, fail_safe: FailSafe) -> Self {
+    pub fn new(node: impl Into<String>, settings: Settings) -> Self {
         let mut tokens = Tokens::default();
-        let (own_node, _) = tokens.acquire(&Token::OwnNode);
+        let fixed = Fixed {
+            own_node: tokens.acquire(&Token::OwnNode).0,
+            unknown: tokens.acquire(&Token::UnknownPod).0,
+        };
         Self {
             node: node.into(),
-            fail_safe,
+            settings,
             namespaces: BTreeMap::new(),
             pods: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -99,7 +102,7 @@ impl Engine {
             problems: BTreeMap::new(),
             programs: BTreeMap::new(),
             versions: 0,
-            own_node,
+            fixed,
             rules: Rules::default(),
             tokens,
             owners: BTreeMap::new(),

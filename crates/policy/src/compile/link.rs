@@ -62,6 +62,11 @@ fn link_rule(
     direction: Direction,
     (tokens, news): (&mut Tokens, &mut News),
 ) -> LinkedRule {
+    let asks_pods = rule
+        .peers
+        .iter()
+        .flatten()
+        .any(|t| matches!(t, Token::Pods(_)));
     let peers = rule.peers.as_ref().map(|list| {
         let distinct = distinct(list);
         let mut numbers = Vec::with_capacity(distinct.len());
@@ -85,6 +90,7 @@ fn link_rule(
     LinkedRule {
         action: rule.action,
         peers,
+        asks_pods,
         ports: rule.ports.clone(),
         log: rule.log,
         number,

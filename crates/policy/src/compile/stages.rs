@@ -26,6 +26,12 @@ impl Engine {
         let news = std::mem::take(&mut work.news);
         work.everything |= news.tokens.len() > MANY_TOKENS;
         let mut dirty = std::mem::take(&mut work.addresses);
+        let ranges = self.settings.pod_ranges.iter();
+        dirty.extend(
+            ranges
+                .filter(|range| work.everything || self.identities.of(range).is_none())
+                .copied(),
+        );
         if work.everything {
             dirty.extend(self.owners.keys().map(|address| host_prefix(*address)));
             dirty.extend(self.tokens.all_boundaries());
@@ -63,12 +69,13 @@ impl Engine {
                     .blocks()
                     .for_each(|block| self.touched_by_block(block, dirty));
             }
-            Token::Port { .. } | Token::OwnNode => {}
+            Token::Port { .. } | Token::OwnNode | Token::UnknownPod => {}
         }
     }
 
     fn touched_by_block(&self, block: &Block, dirty: &mut BTreeSet<IpNet>) {
         dirty.extend(block.boundaries());
+        dirty.extend(self.settings.pod_ranges.iter().copied());
         dirty.extend(self.tokens.boundaries_in(&block.cidr));
         let owned = self
             .owners
@@ -122,7 +129,8 @@ impl Engine {
             .get(&prefix.addr())
             .filter(|_| is_host)
             .and_then(|o| o.first());
-        if owner.is_none() && !self.tokens.is_boundary(prefix) {
+        let ranges = &self.settings.pod_ranges;
+        if owner.is_none() && !self.tokens.is_boundary(prefix) && !ranges.contains(prefix) {
             return None;
         }
         let is_pod = matches!(owner, Some(Owner::Pod(_)));
@@ -138,8 +146,11 @@ impl Engine {
                     self.tokens.of_node(node, &mut signature);
                 }
                 if *name == self.node {
-                    signature.push(self.own_node);
+                    signature.push(self.fixed.own_node);
                 }
+            }
+            None if ranges.iter().any(|range| range.contains(prefix)) => {
+                signature.push(self.fixed.unknown)
             }
             None => {}
         }
@@ -285,8 +296,8 @@ impl Engine {
         if let Some(table) = self.tables.find(&key) {
             return table;
         }
-        let parts = (&mut self.rules, self.own_node);
-        let chain = Chain::new(key, concerned, &self.fail_safe, parts);
+        let parts = (&mut self.rules, self.fixed);
+        let chain = Chain::new(key, concerned, &self.settings.fail_safe, parts);
         let sources = Sources {
             identities: &self.identities,
             tokens: &self.tokens,

@@ -78,7 +78,7 @@ impl Tokens {
             Token::Port { name, .. } => {
                 self.ports.entry(name.clone()).or_default().insert(number);
             }
-            Token::OwnNode => {}
+            Token::OwnNode | Token::UnknownPod => {}
         }
     }
 
@@ -110,7 +110,7 @@ impl Tokens {
                     .for_each(|block| self.forget_block(block, number));
             }
             Token::Port { name, .. } => remove(&mut self.ports, name, number),
-            Token::OwnNode => {}
+            Token::OwnNode | Token::UnknownPod => {}
         }
         Some(token)
     }

@@ -32,6 +32,8 @@ pub enum Token {
     },
     /// An address of the node whose tables these are.
     OwnNode,
+    /// An address of the pods' ranges that nobody known has.
+    UnknownPod,
 }
 
 /// Pods by namespace, labels and service account.

@@ -69,6 +69,7 @@ impl fmt::Display for Token {
                 port,
             } => write!(f, "pods with {name} = {port}/{protocol}"),
             Self::OwnNode => f.write_str("the own node"),
+            Self::UnknownPod => f.write_str("a pod that is not known"),
         }
     }
 }

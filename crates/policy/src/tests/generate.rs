@@ -10,14 +10,23 @@ use super::{
 };
 use crate::{
     compile::{Change, changes},
-    model::{Cluster, FailSafe, Flow, Labels, NamedPort, Namespace, Node, Pod, Transport},
+    model::{
+        Cluster, FailSafe, Flow, Labels, NamedPort, Namespace, Node, Pod, Settings, Transport,
+    },
 };
 
 pub const NAMESPACES: [&str; 3] = ["one", "two", "three"];
 pub const NODES: [&str; 2] = ["north", "south"];
 pub const ACCOUNTS: [&str; 2] = ["default", "robot"];
-/// Addresses of nobody.
-pub const OUTSIDE: [&str; 4] = ["192.0.2.1", "192.0.2.200", "8.8.8.8", "2001:db8::1"];
+/// Addresses of nobody; the last two are of pods that are not known, where the ranges are.
+pub const OUTSIDE: [&str; 6] = [
+    "192.0.2.1",
+    "192.0.2.200",
+    "8.8.8.8",
+    "2001:db8::1",
+    "10.0.0.77",
+    "fd00::77",
+];
 pub const PORTS: [u16; 12] = [22, 53, 79, 80, 81, 82, 443, 8079, 8080, 8081, 32000, 65535];
 pub const PROTOCOLS: [u8; 4] = [6, 17, 132, 1];
 
@@ -103,14 +112,23 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
         (labels(), prop_oneof![9 => Just(true), 1 => Just(false)]),
         NAMESPACES.len(),
     );
-    let objects = (namespaces, vec(labels(), NODES.len()), vec(pod(), 1..7));
+    let ranges = prop_oneof![1 => Just(vec![]), 2 => Just(vec!["10.0.0.0/24", "fd00::/64"])];
+    let objects = (
+        namespaces,
+        vec(labels(), NODES.len()),
+        vec(pod(), 1..7),
+        ranges,
+    );
     (objects, policies::address_sets(), policies::policies()).prop_map(
-        |((namespaces, nodes, pods), address_sets, policies)| {
+        |((namespaces, nodes, pods, ranges), address_sets, policies)| {
             let mut cluster = Cluster {
                 address_sets,
-                fail_safe: FailSafe {
-                    ingress: vec![(Transport::Tcp, 22)],
-                    egress: vec![(Transport::Udp, 53)],
+                settings: Settings {
+                    fail_safe: FailSafe {
+                        ingress: vec![(Transport::Tcp, 22)],
+                        egress: vec![(Transport::Udp, 53)],
+                    },
+                    pod_ranges: ranges.iter().map(|r| r.parse().expect("a range")).collect(),
                 },
                 ..Cluster::default()
             };

@@ -279,7 +279,7 @@ fn malha_rules() -> impl Strategy<Value = Option<Vec<MalhaRule>>> {
         4 => malha_pods().prop_map(|p| MalhaPeer { pods: Some(p), ..MalhaPeer::default() }),
         2 => selector().prop_map(|s| MalhaPeer { nodes: Some(s), ..MalhaPeer::default() }),
         3 => vec(block(), 1..3).prop_map(|b| MalhaPeer { networks: Some(b), ..MalhaPeer::default() }),
-        3 => prop_oneof![6 => Just("s0"), 6 => Just("s1"), 1 => Just("none")]
+        5 => prop_oneof![6 => Just("s0"), 6 => Just("s1"), 1 => Just("none")]
             .prop_map(|name| MalhaPeer { address_sets: Some(vec![name.into()]), ..MalhaPeer::default() }),
         1 => Just(MalhaPeer::default()),
     ];

@@ -142,7 +142,7 @@ fn a_namespace_is_deleted() {
 fn everything_goes_and_nothing_is_left() {
     let yaml = "kind: NetworkPolicy\nmetadata: {name: p, namespace: x}\nspec: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], ports: [{port: 80}]}], egress: [{ports: [{port: serve-80-tcp}]}]}";
     let cluster = with(cluster(), yaml);
-    let mut engine = Engine::new("node0", cluster.fail_safe.clone());
+    let mut engine = Engine::new("node0", cluster.settings.clone());
     let mut maps = Maps::default();
     maps.apply(&engine.apply(changes(&cluster)).ops);
     assert_ne!(maps, Maps::default());
@@ -161,7 +161,7 @@ fn everything_goes_and_nothing_is_left() {
 fn a_change_that_changes_nothing_costs_nothing() {
     let yaml = "kind: NetworkPolicy\nmetadata: {name: p, namespace: x}\nspec: {podSelector: {}, ingress: []}";
     let cluster = with(cluster(), yaml);
-    let mut engine = Engine::new("node0", cluster.fail_safe.clone());
+    let mut engine = Engine::new("node0", cluster.settings.clone());
     engine.apply(changes(&cluster));
     assert_eq!(engine.apply(changes(&cluster)).ops, []);
     // A label that no rule asks for.

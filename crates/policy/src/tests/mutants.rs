@@ -28,7 +28,7 @@ fn is_noticed<S: Strategy>(
 /// The property that notices it, if any does. A few cases of each kind first: most faults are found by them.
 fn noticed_by(mutant: Option<Mutant>) -> Option<&'static str> {
     mutant::with(mutant, || {
-        for (flows, histories) in [(100, 3), (1500, 12)] {
+        for (flows, histories) in [(100, 3), (1500, 30)] {
             let scenarios = generate::scenario(25);
             let noticed = is_noticed(flows, scenarios, |scenario| {
                 let compiled = check::Compiled::new(&scenario.cluster);
