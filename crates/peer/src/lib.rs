@@ -11,6 +11,7 @@
 mod control_plane;
 pub mod faults;
 mod host;
+mod janitor;
 mod network;
 mod tree;
 
