@@ -2,8 +2,8 @@
 use core::fmt::{Result, Write};
 
 use crate::{
-    ABI_VERSION, Field, PAIR_WORDS, REASONS, STRUCTS, Struct, endpoint_flags, hook, reason_slots,
-    route_kind,
+    ABI_VERSION, Field, PAIR_WORDS, REASONS, STRUCTS, Struct, direction, endpoint_flags, hook,
+    identity, reason_slots, route_kind, verdict,
 };
 
 /// Write the whole header.
@@ -39,6 +39,14 @@ fn constants(out: &mut impl Write) -> Result {
         ("HOOK_TO_OVERLAY", hook::TO_OVERLAY),
         ("HOOK_FROM_UPLINK", hook::FROM_UPLINK),
         ("HOOK_TO_UPLINK", hook::TO_UPLINK),
+        ("IDENTITY_ANY", identity::ANY),
+        ("IDENTITY_NODE", identity::NODE),
+        ("IDENTITY_WORLD", identity::WORLD),
+        ("IDENTITY_SERVICE", identity::SERVICE),
+        ("VERDICT_ALLOW", verdict::ALLOW),
+        ("VERDICT_DENY", verdict::DENY),
+        ("DIRECTION_OUT", direction::OUT),
+        ("DIRECTION_IN", direction::IN),
     ] {
         writeln!(out, "#define {name} {value}")?;
     }

@@ -112,8 +112,119 @@ layout! {
         /// IP protocol number (IPv6: the first next header).
         protocol: u8,
         /// Reserved, 0.
-        reserved: [u8; 7],
+        reserved: [u8; 3],
+        /// The policy rule that decided; 0: none did.
+        rule: u32,
     }
+
+    /// What holds for an endpoint, by its number. Without an entry everything passes.
+    struct PolicyValue = "malha_policy" {
+        /// Table of what may come in; 0: everything may.
+        ingress: u32,
+        /// Table of what may go out; 0: everything may.
+        egress: u32,
+        /// Another one whenever a verdict may be another: connections judged under the one before are judged again.
+        revision: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+
+    /// Key of the verdicts, a prefix: 64 bits for every protocol and port, 80 for every port of a protocol, up to 16 more
+    /// for a range of ports.
+    struct VerdictKey = "malha_verdict_key" {
+        /// Number of leading bits that matter.
+        length: u32,
+        /// The table.
+        table: u32,
+        /// Who is at the other end; IDENTITY_ANY: everybody that the table says nothing else about.
+        identity: u32,
+        /// IP protocol number, in network order.
+        protocol: u16,
+        /// Port that the connection is made to, in network order.
+        port: u16,
+    }
+
+    /// What may be done.
+    struct VerdictValue = "malha_verdict" {
+        /// VERDICT_* bits.
+        flags: u32,
+        /// The rule that says so, for people.
+        rule: u32,
+    }
+
+    /// A connection (of TCP, UDP, SCTP, or an echo) of an isolated endpoint. The key is a flow's; of an echo, `local_port`
+    /// is its identifier, and `remote_port` ECHO_OUT or ECHO_IN: who asks.
+    struct ConnectionValue = "malha_connection" {
+        /// Nanoseconds of CLOCK_MONOTONIC: when it was last seen, to a second.
+        seen: u64,
+        /// The endpoint's policy's revision that it was judged under.
+        revision: u32,
+        /// DIRECTION_* constant: who made it.
+        direction: u32,
+        /// The rule that allowed it; 0: none had to.
+        rule: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+
+    /// A packet in fragments whose first has passed: later ones have no ports to judge by.
+    struct FragmentKey = "malha_fragment_key" {
+        /// Source address.
+        source: Address,
+        /// Destination address.
+        destination: Address,
+        /// The packet's identification.
+        id: u32,
+        /// The endpoint that it was judged for.
+        endpoint: u32,
+        /// IP protocol number.
+        protocol: u8,
+        /// Reserved, 0.
+        reserved: [u8; 3],
+    }
+
+    /// See its key.
+    struct FragmentValue = "malha_fragment" {
+        /// Nanoseconds of CLOCK_MONOTONIC: when the first passed.
+        seen: u64,
+    }
+
+    /// Who has an address.
+    struct IdentityValue = "malha_identity" {
+        /// IDENTITY_* constant, or a number that the agent gave.
+        identity: u32,
+    }
+}
+
+/// Values of [`IdentityValue::identity`] that mean the same on every node; the agent gives numbers from
+/// [`identity::FIRST`] on.
+pub mod identity {
+    /// In a verdict's key: everybody.
+    pub const ANY: u32 = 0;
+    /// This node itself, which may always reach its pods: it looks after them.
+    pub const NODE: u32 = 1;
+    /// Everything outside the cluster that no policy names.
+    pub const WORLD: u32 = 2;
+    /// A service's own address: whoever is behind it is judged once the node's stack has chosen.
+    pub const SERVICE: u32 = 3;
+    /// The first that is the agent's to give.
+    pub const FIRST: u32 = 16;
+}
+
+/// Bits of [`VerdictValue::flags`].
+pub mod verdict {
+    /// It passes.
+    pub const ALLOW: u32 = 1;
+    /// It does not. (Neither bit: as if there were no entry.)
+    pub const DENY: u32 = 2;
+}
+
+/// Values of [`ConnectionValue::direction`].
+pub mod direction {
+    /// Made by the endpoint.
+    pub const OUT: u32 = 1;
+    /// Made by the other end.
+    pub const IN: u32 = 2;
 }
 
 /// Bits of [`EndpointValue::flags`].
