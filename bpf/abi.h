@@ -19,14 +19,13 @@
 #define HOOK_TO_OVERLAY 4
 #define HOOK_FROM_UPLINK 5
 #define HOOK_TO_UPLINK 6
-#define IDENTITY_ANY 0
-#define IDENTITY_NODE 1
-#define IDENTITY_WORLD 2
-#define IDENTITY_SERVICE 3
 #define VERDICT_ALLOW 1
-#define VERDICT_DENY 2
+#define VERDICT_LOG 2
+#define VERDICT_STAGED 4
 #define DIRECTION_OUT 1
 #define DIRECTION_IN 2
+#define IDENTITY_NONE 0
+#define IDENTITY_SERVICE 0xffffffff
 
 #define REASON_NOT_IP 1 /* Neither IPv4 nor IPv6 (ARP, for example): the pod network is routed and needs none of it. */
 #define REASON_MALFORMED 2 /* The IP header is cut short or contradicts itself. */
@@ -191,29 +190,42 @@ struct malha_policy {
 };
 _Static_assert(sizeof(struct malha_policy) == 16, "layout");
 
-/* Key of the verdicts, a prefix: 64 bits for every protocol and port, 80 for every port of a protocol, up to 16 more for a range of ports. */
-struct malha_verdict_key {
-	/* Number of leading bits that matter. */
-	__u32 length;
+/* Key of the peers: whose traffic a table is asked about. */
+struct malha_peer_key {
 	/* The table. */
 	__u32 table;
-	/* Who is at the other end; IDENTITY_ANY: everybody that the table says nothing else about. */
+	/* Who is at the other end; 0: whoever has no entry. */
 	__u32 identity;
-	/* IP protocol number, in network order. */
-	__u16 protocol;
-	/* Port that the connection is made to, in network order. */
-	__u16 port;
 };
-_Static_assert(sizeof(struct malha_verdict_key) == 16, "layout");
+_Static_assert(sizeof(struct malha_peer_key) == 8, "layout");
+
+/* Key of the ports, a prefix: 32 bits for whatever protocol, 40 for every port of a protocol, up to 16 more for a range of ports. */
+struct malha_port_key {
+	/* Number of leading bits that matter. */
+	__u32 length;
+	/* The class. */
+	__u32 class;
+	/* IP protocol number. */
+	__u8 protocol;
+	/* Port that the connection is made to, in network order. */
+	__u8 port[2];
+	/* Reserved, 0. */
+	__u8 reserved;
+};
+_Static_assert(sizeof(struct malha_port_key) == 12, "layout");
 
 /* What may be done. */
 struct malha_verdict {
 	/* VERDICT_* bits. */
 	__u32 flags;
-	/* The rule that says so, for people. */
+	/* The rule that says so, for people; 0: none does. */
 	__u32 rule;
+	/* Of a peer: the class of ports that says more; 0: this is all. */
+	__u32 class;
+	/* The staged rule that would say otherwise; 0: none. */
+	__u32 staged;
 };
-_Static_assert(sizeof(struct malha_verdict) == 8, "layout");
+_Static_assert(sizeof(struct malha_verdict) == 16, "layout");
 
 /* A connection (of TCP, UDP, SCTP, or an echo) of an isolated endpoint. The key is a flow's; of an echo, `local_port` is its identifier, and `remote_port` ECHO_OUT or ECHO_IN: who asks. */
 struct malha_connection {

@@ -98,12 +98,20 @@ struct {
 } identities SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct malha_peer_key);
+	__type(value, struct malha_verdict);
+} peers SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1024);
-	__type(key, struct malha_verdict_key);
+	__type(key, struct malha_port_key);
 	__type(value, struct malha_verdict);
-} verdicts SEC(".maps");
+} ports SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

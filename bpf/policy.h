@@ -89,27 +89,24 @@ INLINE __u32 identity_of(const struct malha_address *address)
 	struct malha_prefix key = { .length = 128, .address = *address };
 	const struct malha_identity *found = bpf_map_lookup_elem(&identities, &key);
 
-	return found ? found->identity : IDENTITY_WORLD;
+	return found ? found->identity : IDENTITY_NONE;
 }
 
-/* Whether a table allows it, and by which rule. */
-INLINE int is_allowed(__u32 table, __u32 identity, __u8 protocol, __u16 port, __u32 *rule)
+/* What a table says. The agent gives every table an entry for whoever has none. */
+INLINE const struct malha_verdict *ask(__u32 table, __u32 identity, __u8 protocol, __u16 port)
 {
-	struct malha_verdict_key key = {
-		.length = 96,
-		.table = table,
-		.identity = identity,
-		.protocol = net16(protocol),
-		.port = net16(port),
-	};
-	const struct malha_verdict *verdict = bpf_map_lookup_elem(&verdicts, &key);
+	struct malha_peer_key peer = { .table = table, .identity = identity };
+	const struct malha_verdict *verdict = bpf_map_lookup_elem(&peers, &peer);
+	struct malha_port_key key = { .length = 56, .protocol = protocol, .port = { port >> 8, port & 0xff } };
 
-	if (!verdict || !(verdict->flags & (VERDICT_ALLOW | VERDICT_DENY))) {
-		key.identity = IDENTITY_ANY;
-		verdict = bpf_map_lookup_elem(&verdicts, &key);
+	if (!verdict) {
+		peer.identity = IDENTITY_NONE;
+		verdict = bpf_map_lookup_elem(&peers, &peer);
 	}
-	*rule = verdict ? verdict->rule : 0;
-	return verdict && verdict->flags & VERDICT_ALLOW;
+	if (!verdict || !verdict->class)
+		return verdict;
+	key.class = verdict->class;
+	return bpf_map_lookup_elem(&ports, &key);
 }
 
 /* Whether the policy allows the connection if it was made in this direction. */
@@ -117,16 +114,21 @@ INLINE int may_connect(const struct malha_policy *policy, const struct malha_flo
 {
 	__u32 table = direction == DIRECTION_OUT ? policy->egress : policy->ingress;
 	__u16 port = direction == DIRECTION_OUT ? key->remote_port : key->local_port;
+	const struct malha_verdict *verdict;
 	__u32 identity;
 
 	*rule = 0;
 	if (!table)
 		return 1;
 	identity = identity_of(&key->remote);
-	/* The node looks after its pods; a service's backend is judged when it is known. */
-	if (identity == (direction == DIRECTION_OUT ? IDENTITY_SERVICE : IDENTITY_NODE))
+	/* Its backend is judged when it is known. */
+	if (identity == IDENTITY_SERVICE && direction == DIRECTION_OUT)
 		return 1;
-	return is_allowed(table, identity, key->protocol, is_icmp(key->protocol) ? 0 : port, rule);
+	verdict = ask(table, identity, key->protocol, is_icmp(key->protocol) ? 0 : port);
+	if (!verdict)
+		return 0;
+	*rule = verdict->rule;
+	return verdict->flags & VERDICT_ALLOW;
 }
 
 /* Judge, and remember what is allowed. 0, or a reason. */

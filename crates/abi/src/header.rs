@@ -39,18 +39,16 @@ fn constants(out: &mut impl Write) -> Result {
         ("HOOK_TO_OVERLAY", hook::TO_OVERLAY),
         ("HOOK_FROM_UPLINK", hook::FROM_UPLINK),
         ("HOOK_TO_UPLINK", hook::TO_UPLINK),
-        ("IDENTITY_ANY", identity::ANY),
-        ("IDENTITY_NODE", identity::NODE),
-        ("IDENTITY_WORLD", identity::WORLD),
-        ("IDENTITY_SERVICE", identity::SERVICE),
         ("VERDICT_ALLOW", verdict::ALLOW),
-        ("VERDICT_DENY", verdict::DENY),
+        ("VERDICT_LOG", verdict::LOG),
+        ("VERDICT_STAGED", verdict::STAGED),
         ("DIRECTION_OUT", direction::OUT),
         ("DIRECTION_IN", direction::IN),
     ] {
         writeln!(out, "#define {name} {value}")?;
     }
-    out.write_char('\n')?;
+    writeln!(out, "#define IDENTITY_NONE {}", identity::NONE)?;
+    writeln!(out, "#define IDENTITY_SERVICE {:#x}\n", identity::SERVICE)?;
     for reason in REASONS {
         writeln!(
             out,

@@ -20,8 +20,9 @@ pub use layout::{Field, Layout, Struct};
 pub use reason::{REASONS, Reason, reason_slots};
 pub use types::{
     ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, IdentityValue, PolicyValue, PrefixKey, RouteValue, STRUCTS,
-    VerdictKey, VerdictValue, direction, endpoint_flags, hook, identity, route_kind, verdict,
+    FragmentKey, FragmentValue, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey,
+    RouteValue, STRUCTS, VerdictValue, direction, endpoint_flags, hook, identity, route_kind,
+    verdict,
 };
 
 /// Version of the map layouts, written into the config map; programs and agent must agree on it. Version 2 has the maps
@@ -59,15 +60,30 @@ pub mod map {
     pub const POLICIES: &str = "policies";
     /// [`crate::PrefixKey`] to [`crate::IdentityValue`], longest prefix first.
     pub const IDENTITIES: &str = "identities";
-    /// [`crate::VerdictKey`] to [`crate::VerdictValue`], longest prefix first.
-    pub const VERDICTS: &str = "verdicts";
+    /// [`crate::PeerKey`] to [`crate::VerdictValue`].
+    pub const PEERS: &str = "peers";
+    /// [`crate::PortKey`] to [`crate::VerdictValue`], longest prefix first.
+    pub const PORTS: &str = "ports";
     /// [`crate::FlowKey`] to [`crate::ConnectionValue`], least recently used.
     pub const CONNECTIONS: &str = "connections";
     /// [`crate::FragmentKey`] to [`crate::FragmentValue`], least recently used.
     pub const FRAGMENTS: &str = "fragments";
     /// All of them.
-    pub const ALL: [&str; 14] = [
-        CONFIG, ENDPOINTS, ROUTES, DROPS, EVENTS, LOST, FLOWS, DATAGRAMS, PAIRS, POLICIES,
-        IDENTITIES, VERDICTS, CONNECTIONS, FRAGMENTS,
+    pub const ALL: [&str; 15] = [
+        CONFIG,
+        ENDPOINTS,
+        ROUTES,
+        DROPS,
+        EVENTS,
+        LOST,
+        FLOWS,
+        DATAGRAMS,
+        PAIRS,
+        POLICIES,
+        IDENTITIES,
+        PEERS,
+        PORTS,
+        CONNECTIONS,
+        FRAGMENTS,
     ];
 }

@@ -129,27 +129,39 @@ layout! {
         reserved: u32,
     }
 
-    /// Key of the verdicts, a prefix: 64 bits for every protocol and port, 80 for every port of a protocol, up to 16 more
-    /// for a range of ports.
-    struct VerdictKey = "malha_verdict_key" {
-        /// Number of leading bits that matter.
-        length: u32,
+    /// Key of the peers: whose traffic a table is asked about.
+    struct PeerKey = "malha_peer_key" {
         /// The table.
         table: u32,
-        /// Who is at the other end; IDENTITY_ANY: everybody that the table says nothing else about.
+        /// Who is at the other end; 0: whoever has no entry.
         identity: u32,
-        /// IP protocol number, in network order.
-        protocol: u16,
+    }
+
+    /// Key of the ports, a prefix: 32 bits for whatever protocol, 40 for every port of a protocol, up to 16 more for a
+    /// range of ports.
+    struct PortKey = "malha_port_key" {
+        /// Number of leading bits that matter.
+        length: u32,
+        /// The class.
+        class: u32,
+        /// IP protocol number.
+        protocol: u8,
         /// Port that the connection is made to, in network order.
-        port: u16,
+        port: [u8; 2],
+        /// Reserved, 0.
+        reserved: u8,
     }
 
     /// What may be done.
     struct VerdictValue = "malha_verdict" {
         /// VERDICT_* bits.
         flags: u32,
-        /// The rule that says so, for people.
+        /// The rule that says so, for people; 0: none does.
         rule: u32,
+        /// Of a peer: the class of ports that says more; 0: this is all.
+        class: u32,
+        /// The staged rule that would say otherwise; 0: none.
+        staged: u32,
     }
 
     /// A connection (of TCP, UDP, SCTP, or an echo) of an isolated endpoint. The key is a flow's; of an echo, `local_port`
@@ -196,27 +208,22 @@ layout! {
     }
 }
 
-/// Values of [`IdentityValue::identity`] that mean the same on every node; the agent gives numbers from
-/// [`identity::FIRST`] on.
+/// Values of [`IdentityValue::identity`] that mean the same on every node. All others are the agent's to give.
 pub mod identity {
-    /// In a verdict's key: everybody.
-    pub const ANY: u32 = 0;
-    /// This node itself, which may always reach its pods: it looks after them.
-    pub const NODE: u32 = 1;
-    /// Everything outside the cluster that no policy names.
-    pub const WORLD: u32 = 2;
+    /// Nobody in particular: no rule speaks of them.
+    pub const NONE: u32 = 0;
     /// A service's own address: whoever is behind it is judged once the node's stack has chosen.
-    pub const SERVICE: u32 = 3;
-    /// The first that is the agent's to give.
-    pub const FIRST: u32 = 16;
+    pub const SERVICE: u32 = u32::MAX;
 }
 
 /// Bits of [`VerdictValue::flags`].
 pub mod verdict {
-    /// It passes.
+    /// It passes; without this it does not.
     pub const ALLOW: u32 = 1;
-    /// It does not. (Neither bit: as if there were no entry.)
-    pub const DENY: u32 = 2;
+    /// It is worth an event even if it passes.
+    pub const LOG: u32 = 2;
+    /// With staged policies it would be otherwise.
+    pub const STAGED: u32 = 4;
 }
 
 /// Values of [`ConnectionValue::direction`].

@@ -50,7 +50,7 @@ pub use error::{Error, Result};
 pub use flows::Flow;
 pub use hooks::{Direction, Hook};
 pub use malha_abi::{Reason, identity};
-pub use policy::{Connection, MadeBy, Match, Policies, Policy, PortRange, Verdict};
+pub use policy::{Connection, MadeBy, Peer, Policies, Policy, PortPrefix, Verdict};
 pub use routes::{NextHop, Routes};
 
 use map::Map;
@@ -79,7 +79,7 @@ pub struct Config {
     /// Prefixes at most whose identities are known: pods, nodes, and the ranges that policies name. Memory is used as
     /// they come, some 100 bytes each. Fixed when the maps are first made.
     pub max_identities: u32,
-    /// Entries of policy tables at most. Memory is used as they come, some 90 bytes each. Fixed when the maps are first
+    /// Rows of policy tables at most, and of classes of ports. Memory is used as they come, some 90 bytes each. Fixed when the maps are first
     /// made.
     pub max_verdicts: u32,
     /// Connections of isolated endpoints at most, some 130 bytes of kernel memory each, or 8 MiB for the usual 65536. The

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use malha_abi::{
     Address, ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
-    IdentityValue, PolicyValue, PrefixKey, RouteValue, VerdictKey, VerdictValue,
+    IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey, RouteValue, VerdictValue,
 };
 
 use crate::error::{Error, Result};
@@ -35,10 +35,11 @@ plain!(
     FlowKey,
     FlowValue,
     IdentityValue,
+    PeerKey,
     PolicyValue,
+    PortKey,
     PrefixKey,
     RouteValue,
-    VerdictKey,
     VerdictValue
 );
 

@@ -53,7 +53,8 @@ impl Programs {
             .map_max_entries(map::DATAGRAMS, config.max_flows)
             .map_max_entries(map::POLICIES, config.max_endpoints)
             .map_max_entries(map::IDENTITIES, config.max_identities)
-            .map_max_entries(map::VERDICTS, config.max_verdicts)
+            .map_max_entries(map::PEERS, config.max_verdicts)
+            .map_max_entries(map::PORTS, config.max_verdicts)
             .map_max_entries(map::CONNECTIONS, config.max_connections)
             .map_max_entries(map::FRAGMENTS, FRAGMENTS)
             .map_max_entries(

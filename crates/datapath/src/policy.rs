@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use malha_abi::{
-    ConnectionValue, FlowKey, IdentityValue, PolicyValue, PrefixKey, VerdictKey, VerdictValue,
-    direction, map as name, verdict,
+    ConnectionValue, FlowKey, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey,
+    VerdictValue, direction, map as name, verdict,
 };
 
 use crate::error::Result;
@@ -23,33 +23,37 @@ pub struct Policy {
     pub revision: u32,
 }
 
-/// Which connections an entry of a table is about: those with this identity at the other end, on these ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Match {
-    /// The table.
-    pub table: u32,
-    /// [`malha_abi::identity`] or a number of the agent's.
-    pub identity: u32,
-    /// IP protocol number and ports; None: all.
-    pub ports: Option<(u8, PortRange)>,
+/// What a table says of whoever has an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// The same for every protocol and port.
+    Fixed(Verdict),
+    /// It depends: see this class of ports.
+    Class(u32),
 }
 
-/// Ports with the same leading bits.
+/// Which connections a row of a class is about: of all protocols, or those of one to ports with the same leading bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PortRange {
-    /// The first of them.
-    pub first: u16,
-    /// How many leading bits they share: 16 for one port, 0 for all.
+pub struct PortPrefix {
+    /// IP protocol number; 0 if `bits` is.
+    pub protocol: u8,
+    /// The first of the ports.
+    pub port: u16,
+    /// How many bits matter: 0, or 8 for the protocol and up to 16 more for the port.
     pub bits: u8,
 }
 
 /// What may be done, and which rule says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether it passes.
     pub allow: bool,
-    /// The rule's number, for people.
+    /// Whether it is worth an event even if it passes.
+    pub log: bool,
+    /// The rule's number, for people; 0: none.
     pub rule: u32,
+    /// The staged rule that would say otherwise.
+    pub staged: Option<u32>,
 }
 
 /// Who made a connection.
@@ -83,7 +87,8 @@ pub struct Connection {
 pub struct Policies {
     policies: Map<u32, PolicyValue>,
     identities: Map<PrefixKey, IdentityValue>,
-    verdicts: Map<VerdictKey, VerdictValue>,
+    peers: Map<PeerKey, VerdictValue>,
+    ports: Map<PortKey, VerdictValue>,
     connections: Map<FlowKey, ConnectionValue>,
 }
 
@@ -92,7 +97,8 @@ impl Policies {
         Ok(Self {
             policies: Map::open(maps, name::POLICIES, 1)?,
             identities: Map::open(maps, name::IDENTITIES, 1)?,
-            verdicts: Map::open(maps, name::VERDICTS, 1)?,
+            peers: Map::open(maps, name::PEERS, 1)?,
+            ports: Map::open(maps, name::PORTS, 1)?,
             connections: Map::open(maps, name::CONNECTIONS, 1)?,
         })
     }
@@ -173,42 +179,67 @@ impl Policies {
             .collect())
     }
 
-    /// Add or replace an entry of a table.
+    /// Say what a table holds of an identity; [`malha_abi::identity::NONE`] stands for all that it does not name, and
+    /// every table needs it.
     ///
     /// # Errors
     /// [`crate::Error::Full`], [`crate::Error::Map`].
-    pub fn set_verdict(&self, at: Match, verdict: Verdict) -> Result<()> {
-        let value = VerdictValue {
-            flags: match verdict.allow {
-                true => verdict::ALLOW,
-                false => verdict::DENY,
-            },
-            rule: verdict.rule,
+    pub fn set_peer(&self, table: u32, identity: u32, peer: Peer) -> Result<()> {
+        let value = match peer {
+            Peer::Fixed(verdict) => verdict.value(0),
+            Peer::Class(class) => Verdict::default().value(class),
         };
-        self.verdicts.set(&at.key(), &value)
+        self.peers.set(&PeerKey { table, identity }, &value)
     }
 
-    /// Remove an entry. Absent is fine.
+    /// Remove what a table holds of an identity. Absent is fine.
     ///
     /// # Errors
     /// [`crate::Error::Map`].
-    pub fn remove_verdict(&self, at: Match) -> Result<()> {
-        self.verdicts.remove(&at.key()).map(drop)
+    pub fn remove_peer(&self, table: u32, identity: u32) -> Result<()> {
+        self.peers.remove(&PeerKey { table, identity }).map(drop)
     }
 
-    /// Every entry of every table.
+    /// Every row of every table: table, identity, and what it says.
     ///
     /// # Errors
     /// [`crate::Error::Map`].
-    pub fn verdicts(&self) -> Result<Vec<(Match, Verdict)>> {
-        let read = |(key, value): (VerdictKey, VerdictValue)| {
-            let verdict = Verdict {
-                allow: value.flags & verdict::ALLOW != 0,
-                rule: value.rule,
+    pub fn peers(&self) -> Result<Vec<(u32, u32, Peer)>> {
+        let read = |(key, value): (PeerKey, VerdictValue)| {
+            let peer = match value.class {
+                0 => Peer::Fixed(Verdict::of(&value)),
+                class => Peer::Class(class),
             };
-            (Match::of(&key), verdict)
+            (key.table, key.identity, peer)
         };
-        Ok(self.verdicts.entries()?.into_iter().map(read).collect())
+        Ok(self.peers.entries()?.into_iter().map(read).collect())
+    }
+
+    /// Add or replace a row of a class of ports. The longest that matches decides; every class needs one of no bits.
+    ///
+    /// # Errors
+    /// [`crate::Error::Full`], [`crate::Error::Map`].
+    pub fn set_port(&self, class: u32, prefix: PortPrefix, verdict: Verdict) -> Result<()> {
+        self.ports.set(&port_key(class, prefix), &verdict.value(0))
+    }
+
+    /// Remove a row. Absent is fine.
+    ///
+    /// # Errors
+    /// [`crate::Error::Map`].
+    pub fn remove_port(&self, class: u32, prefix: PortPrefix) -> Result<()> {
+        self.ports.remove(&port_key(class, prefix)).map(drop)
+    }
+
+    /// Every row of every class.
+    ///
+    /// # Errors
+    /// [`crate::Error::Map`].
+    pub fn ports(&self) -> Result<Vec<(u32, PortPrefix, Verdict)>> {
+        let read = |(key, value): (PortKey, VerdictValue)| {
+            (key.class, port_prefix(&key), Verdict::of(&value))
+        };
+        Ok(self.ports.entries()?.into_iter().map(read).collect())
     }
 
     /// The connections of isolated endpoints.
@@ -232,37 +263,45 @@ impl Policies {
 }
 
 /// Bits of a key before the protocol.
-const IDENTITY_BITS: u32 = 64;
-/// Bits of a key before the port.
-const PROTOCOL_BITS: u32 = 80;
+const CLASS_BITS: u32 = 32;
 
-impl Match {
-    fn key(&self) -> VerdictKey {
-        let (length, protocol, port) = match self.ports {
-            None => (IDENTITY_BITS, 0, 0),
-            Some((protocol, ports)) => {
-                (PROTOCOL_BITS + u32::from(ports.bits), protocol, ports.first)
-            }
-        };
-        VerdictKey {
-            length,
-            table: self.table,
-            identity: self.identity,
-            protocol: u16::from(protocol).to_be(),
-            port: port.to_be(),
+fn port_key(class: u32, prefix: PortPrefix) -> PortKey {
+    PortKey {
+        length: CLASS_BITS + u32::from(prefix.bits),
+        class,
+        protocol: prefix.protocol,
+        port: prefix.port.to_be_bytes(),
+        reserved: 0,
+    }
+}
+
+fn port_prefix(key: &PortKey) -> PortPrefix {
+    PortPrefix {
+        protocol: key.protocol,
+        port: u16::from_be_bytes(key.port),
+        bits: key.length.saturating_sub(CLASS_BITS) as u8,
+    }
+}
+
+impl Verdict {
+    fn value(&self, class: u32) -> VerdictValue {
+        let bit = |set: bool, bit: u32| if set { bit } else { 0 };
+        VerdictValue {
+            flags: bit(self.allow, verdict::ALLOW)
+                | bit(self.log, verdict::LOG)
+                | bit(self.staged.is_some(), verdict::STAGED),
+            rule: self.rule,
+            class,
+            staged: self.staged.unwrap_or(0),
         }
     }
 
-    fn of(key: &VerdictKey) -> Self {
-        let ports = PortRange {
-            first: u16::from_be(key.port),
-            bits: key.length.saturating_sub(PROTOCOL_BITS) as u8,
-        };
-        let protocol = u16::from_be(key.protocol) as u8;
+    fn of(value: &VerdictValue) -> Self {
         Self {
-            table: key.table,
-            identity: key.identity,
-            ports: (key.length >= PROTOCOL_BITS).then_some((protocol, ports)),
+            allow: value.flags & verdict::ALLOW != 0,
+            log: value.flags & verdict::LOG != 0,
+            rule: value.rule,
+            staged: (value.flags & verdict::STAGED != 0).then_some(value.staged),
         }
     }
 }
@@ -272,15 +311,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_match_survives_its_key() {
-        let ports = |first, bits| Some((6, PortRange { first, bits }));
-        for ports in [None, ports(0, 0), ports(8080, 16), ports(0x8000, 1)] {
-            let at = Match {
-                table: 7,
-                identity: 16,
-                ports,
+    fn a_prefix_of_ports_survives_its_key() {
+        for (protocol, port, bits) in [(0, 0, 0), (6, 0, 8), (6, 8080, 24), (17, 0x8000, 9)] {
+            let prefix = PortPrefix {
+                protocol,
+                port,
+                bits,
             };
-            assert_eq!(Match::of(&at.key()), at);
+            assert_eq!(port_prefix(&port_key(7, prefix)), prefix);
+        }
+    }
+
+    #[test]
+    fn a_verdict_survives_its_value() {
+        for (allow, staged) in [(true, None), (false, Some(9)), (true, Some(0))] {
+            let verdict = Verdict {
+                allow,
+                log: allow,
+                rule: 7,
+                staged,
+            };
+            assert_eq!(Verdict::of(&verdict.value(0)), verdict);
         }
     }
 }

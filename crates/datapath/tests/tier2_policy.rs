@@ -5,13 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use common::policy::{TCP, UDP, asks, connect, isolate, listen, name, no_rule, port, rule};
+use common::policy::{ALL, TCP, UDP, asks, connect, isolate, listen, name, port, table};
 use common::{Mode, Node, Pod, eventually, two_nodes};
-use malha_datapath::{MadeBy, PortRange, Reason, identity};
+use malha_datapath::{MadeBy, PortPrefix, Reason, identity};
 
-const CLIENT: u32 = identity::FIRST;
-const SERVER: u32 = identity::FIRST + 1;
-const STRANGER: u32 = identity::FIRST + 2;
+const CLIENT: u32 = 16;
+const SERVER: u32 = 17;
+const STRANGER: u32 = 18;
+const NODE: u32 = 19;
 const TABLE: u32 = 1;
 const OTHER_TABLE: u32 = 2;
 
@@ -36,9 +37,7 @@ impl World {
         for node in nodes {
             let policies = node.datapath.policies();
             for address in node.addresses().into_iter().chain(node.overlay_addresses()) {
-                policies
-                    .set_identity(address.into(), identity::NODE)
-                    .unwrap();
+                policies.set_identity(address.into(), NODE).unwrap();
             }
         }
         Self {
@@ -96,7 +95,8 @@ fn only_what_the_table_allows_comes_in() {
         for pod in world.clients.iter().chain(&world.strangers) {
             assert!(!comes(pod, 80), "closed");
         }
-        rule(&world.near, TABLE, CLIENT, Some((TCP, port(80))), true);
+        let rows: [(u32, &[_]); 2] = [(CLIENT, &[(port(TCP, 80), true)]), (NODE, &[(ALL, true)])];
+        table(&world.near, TABLE, &rows);
         for (client, stranger) in world.clients.iter().zip(&world.strangers) {
             assert!(comes(client, 80));
             assert!(!comes(client, 81) && !comes(stranger, 80));
@@ -109,7 +109,6 @@ fn only_what_the_table_allows_comes_in() {
         }
         assert!(world.near.drops(Reason::PolicyIngress) >= 8);
         assert_eq!(world.far.drops(Reason::PolicyIngress), 0);
-        // The node looks after its pods.
         assert!(connect(&world.near.namespace, at(81)).is_some());
         world
             .near
@@ -129,7 +128,7 @@ fn only_what_the_table_allows_goes_out_and_answers_always_do() {
             let own = client.addresses()[family];
             isolate(node, client, Some(TABLE), Some(OTHER_TABLE), 1);
             assert!(!asks((&client.namespace, own), server, 8));
-            rule(node, OTHER_TABLE, SERVER, Some((UDP, port(53))), true);
+            table(node, OTHER_TABLE, &[(SERVER, &[(port(UDP, 53), true)])]);
             // Also in fragments.
             for size in [8, 5000] {
                 // The first large one tells its sender what the path carries.
@@ -152,18 +151,19 @@ fn only_what_the_table_allows_goes_out_and_answers_always_do() {
 #[test]
 fn what_is_connected_is_judged_again_when_the_policy_changes() {
     everywhere(|world, family| {
+        let allow = |allow| table(&world.near, TABLE, &[(CLIENT, &[(port(TCP, 80), allow)])]);
         isolate(&world.near, &world.server, Some(TABLE), None, 1);
-        rule(&world.near, TABLE, CLIENT, Some((TCP, port(80))), true);
+        allow(true);
         let listener = listen(&world.server, family, 80);
         for client in &world.clients {
             let mut near = connect(&client.namespace, world.server_at(family, 80)).unwrap();
             let mut far = accepted(&listener, &near);
             assert!(speaks(&mut near, &mut far) && speaks(&mut far, &mut near));
-            no_rule(&world.near, TABLE, CLIENT, Some((TCP, port(80))));
+            allow(false);
             assert!(speaks(&mut near, &mut far), "the revision is the same");
             isolate(&world.near, &world.server, Some(TABLE), None, 2);
             assert!(!speaks(&mut near, &mut far));
-            rule(&world.near, TABLE, CLIENT, Some((TCP, port(80))), true);
+            allow(true);
             // TCP tries again.
             eventually("it is allowed again", || speaks(&mut near, &mut far));
             isolate(&world.near, &world.server, Some(TABLE), None, 1);
@@ -221,7 +221,7 @@ fn echoes_have_a_direction_and_errors_find_their_connection() {
         let (own, server) = (client.addresses()[family], world.server.addresses()[family]);
         isolate(node, client, Some(TABLE), Some(OTHER_TABLE), 1);
         assert!(!client.namespace.pings(server));
-        rule(node, OTHER_TABLE, SERVER, None, true);
+        table(node, OTHER_TABLE, &[(SERVER, &[(ALL, true)])]);
         assert!(client.namespace.pings(server), "every protocol");
         assert!(!world.server.namespace.pings(own));
         // Nobody listens: the server's stack says so, and the pod hears it.
@@ -246,22 +246,17 @@ fn the_more_specific_decides() {
             |pod: &Pod, number| connect(&pod.namespace, world.server_at(family, number)).is_some();
         isolate(&world.near, &world.server, Some(TABLE), None, 1);
         // Everybody may; strangers may not; but on ports 1024 to 2047 they may, except for 2000.
-        rule(&world.near, TABLE, identity::ANY, None, true);
-        rule(&world.near, TABLE, STRANGER, None, false);
-        rule(
+        let range = PortPrefix {
+            protocol: TCP,
+            port: 1024,
+            bits: 14,
+        };
+        let strangers = [(range, true), (port(TCP, 2000), false)];
+        table(
             &world.near,
             TABLE,
-            STRANGER,
-            Some((
-                TCP,
-                PortRange {
-                    first: 1024,
-                    bits: 6,
-                },
-            )),
-            true,
+            &[(identity::NONE, &[(ALL, true)]), (STRANGER, &strangers)],
         );
-        rule(&world.near, TABLE, STRANGER, Some((TCP, port(2000))), false);
         for (client, stranger) in world.clients.iter().zip(&world.strangers) {
             assert_eq!(
                 [80, 1025, 2000].map(|number| comes(client, number)),

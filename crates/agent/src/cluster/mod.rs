@@ -8,6 +8,7 @@ pub mod condition;
 pub mod connection;
 pub mod events;
 pub mod nodes;
+pub mod objects;
 pub mod ranges;
 pub mod servers;
 

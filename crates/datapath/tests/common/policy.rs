@@ -3,7 +3,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use malha_datapath::{Match, Policy, PortRange, Verdict};
+use malha_datapath::{Peer, Policy, PortPrefix, Verdict, identity};
 
 use super::{Namespace, Node, Pod};
 
@@ -12,11 +12,19 @@ pub const UDP: u8 = 17;
 /// What a closed door costs a test.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// Every protocol and port.
+pub const ALL: PortPrefix = PortPrefix {
+    protocol: 0,
+    port: 0,
+    bits: 0,
+};
+
 /// One port.
-pub fn port(number: u16) -> PortRange {
-    PortRange {
-        first: number,
-        bits: 16,
+pub fn port(protocol: u8, port: u16) -> PortPrefix {
+    PortPrefix {
+        protocol,
+        port,
+        bits: 24,
     }
 }
 
@@ -42,25 +50,31 @@ pub fn isolate(node: &Node, pod: &Pod, ingress: Option<u32>, egress: Option<u32>
         .unwrap();
 }
 
-pub fn rule(node: &Node, table: u32, identity: u32, ports: Option<(u8, PortRange)>, allow: bool) {
-    let at = Match {
-        table,
-        identity,
-        ports,
-    };
-    node.datapath
-        .policies()
-        .set_verdict(at, Verdict { allow, rule: 7 })
-        .unwrap();
+fn verdict(allow: bool) -> Verdict {
+    Verdict {
+        allow,
+        rule: 7,
+        ..Verdict::default()
+    }
 }
 
-pub fn no_rule(node: &Node, table: u32, identity: u32, ports: Option<(u8, PortRange)>) {
-    let at = Match {
-        table,
-        identity,
-        ports,
-    };
-    node.datapath.policies().remove_verdict(at).unwrap();
+/// A table that says these things of these identities, and of everybody else that it is denied. The most specific of
+/// what is said of ports holds, and that nothing is allowed where nothing is said.
+pub fn table(node: &Node, table: u32, rows: &[(u32, &[(PortPrefix, bool)])]) {
+    let policies = node.datapath.policies();
+    policies
+        .set_peer(table, identity::NONE, Peer::Fixed(Verdict::default()))
+        .unwrap();
+    for (number, (identity, ports)) in rows.iter().enumerate() {
+        let class = table * 100 + number as u32;
+        policies.set_port(class, ALL, verdict(false)).unwrap();
+        for (prefix, allow) in *ports {
+            policies.set_port(class, *prefix, verdict(*allow)).unwrap();
+        }
+        policies
+            .set_peer(table, *identity, Peer::Class(class))
+            .unwrap();
+    }
 }
 
 pub fn listen(pod: &Pod, family: usize, port: u16) -> TcpListener {
