@@ -185,10 +185,21 @@ struct malha_policy {
 	__u32 egress;
 	/* Another one whenever a verdict may be another: connections judged under the one before are judged again. */
 	__u32 revision;
-	/* Reserved, 0. */
-	__u32 reserved;
+	/* Which of the identities hold: another agent gives others, and changes each endpoint over in one step. */
+	__u32 generation;
 };
 _Static_assert(sizeof(struct malha_policy) == 16, "layout");
+
+/* Key of the identities: a prefix, of one generation. Lengths count the 32 bits of the generation, and for IPv4 the 96 of the mapping. */
+struct malha_identity_key {
+	/* Number of leading bits that matter. */
+	__u32 length;
+	/* The generation. */
+	__u32 generation;
+	/* The prefix's address; bits beyond the length are 0. */
+	struct malha_address address;
+};
+_Static_assert(sizeof(struct malha_identity_key) == 24, "layout");
 
 /* Key of the peers: whose traffic a table is asked about. */
 struct malha_peer_key {

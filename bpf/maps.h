@@ -93,7 +93,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1024);
-	__type(key, struct malha_prefix);
+	__type(key, struct malha_identity_key);
 	__type(value, struct malha_identity);
 } identities SEC(".maps");
 

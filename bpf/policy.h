@@ -84,9 +84,9 @@ INLINE void describe(struct __sk_buff *skb, const struct packet *p, enum side lo
 		j->part = (flags & 0x12) == 0x02 ? OPENING : MIDDLE; /* SYN without ACK. */
 }
 
-INLINE __u32 identity_of(const struct malha_address *address)
+INLINE __u32 identity_of(__u32 generation, const struct malha_address *address)
 {
-	struct malha_prefix key = { .length = 128, .address = *address };
+	struct malha_identity_key key = { .length = 160, .generation = generation, .address = *address };
 	const struct malha_identity *found = bpf_map_lookup_elem(&identities, &key);
 
 	return found ? found->identity : IDENTITY_NONE;
@@ -120,7 +120,7 @@ INLINE int may_connect(const struct malha_policy *policy, const struct malha_flo
 	*rule = 0;
 	if (!table)
 		return 1;
-	identity = identity_of(&key->remote);
+	identity = identity_of(policy->generation, &key->remote);
 	/* Its backend is judged when it is known. */
 	if (identity == IDENTITY_SERVICE && direction == DIRECTION_OUT)
 		return 1;

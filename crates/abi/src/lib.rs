@@ -20,9 +20,9 @@ pub use layout::{Field, Layout, Struct};
 pub use reason::{REASONS, Reason, reason_slots};
 pub use types::{
     ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
-    FragmentKey, FragmentValue, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey,
-    RouteValue, STRUCTS, VerdictValue, direction, endpoint_flags, hook, identity, route_kind,
-    verdict,
+    FragmentKey, FragmentValue, IdentityKey, IdentityValue, PeerKey, PolicyValue, PortKey,
+    PrefixKey, RouteValue, STRUCTS, VerdictValue, direction, endpoint_flags, hook, identity,
+    route_kind, verdict,
 };
 
 /// Version of the map layouts, written into the config map; programs and agent must agree on it. Version 2 has the maps
@@ -58,7 +58,7 @@ pub mod map {
     pub const PAIRS: &str = "pairs";
     /// Endpoint number to [`crate::PolicyValue`].
     pub const POLICIES: &str = "policies";
-    /// [`crate::PrefixKey`] to [`crate::IdentityValue`], longest prefix first.
+    /// [`crate::IdentityKey`] to [`crate::IdentityValue`], longest prefix first.
     pub const IDENTITIES: &str = "identities";
     /// [`crate::PeerKey`] to [`crate::VerdictValue`].
     pub const PEERS: &str = "peers";

@@ -125,8 +125,19 @@ layout! {
         egress: u32,
         /// Another one whenever a verdict may be another: connections judged under the one before are judged again.
         revision: u32,
-        /// Reserved, 0.
-        reserved: u32,
+        /// Which of the identities hold: another agent gives others, and changes each endpoint over in one step.
+        generation: u32,
+    }
+
+    /// Key of the identities: a prefix, of one generation. Lengths count the 32 bits of the generation, and for IPv4 the 96
+    /// of the mapping.
+    struct IdentityKey = "malha_identity_key" {
+        /// Number of leading bits that matter.
+        length: u32,
+        /// The generation.
+        generation: u32,
+        /// The prefix's address; bits beyond the length are 0.
+        address: Address,
     }
 
     /// Key of the peers: whose traffic a table is asked about.

@@ -46,6 +46,7 @@ fn sizes_are_those_of_version_3() {
             ("malha_counter", 16),
             ("malha_drop_event", 72),
             ("malha_policy", 16),
+            ("malha_identity_key", 24),
             ("malha_peer_key", 8),
             ("malha_port_key", 12),
             ("malha_verdict", 16),

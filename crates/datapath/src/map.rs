@@ -6,7 +6,7 @@ use std::path::Path;
 
 use malha_abi::{
     Address, ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
-    IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey, RouteValue, VerdictValue,
+    IdentityKey, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey, RouteValue, VerdictValue,
 };
 
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ plain!(
     EndpointValue,
     FlowKey,
     FlowValue,
+    IdentityKey,
     IdentityValue,
     PeerKey,
     PolicyValue,

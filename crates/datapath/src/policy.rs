@@ -1,10 +1,10 @@
 //! What isolated endpoints may send and get, as `bpf/policy.h` looks it up.
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
 use malha_abi::{
-    ConnectionValue, FlowKey, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey,
+    ConnectionValue, FlowKey, IdentityKey, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey,
     VerdictValue, direction, map as name, verdict,
 };
 
@@ -21,6 +21,8 @@ pub struct Policy {
     pub egress: Option<u32>,
     /// Another one makes the kernel judge again what is connected.
     pub revision: u32,
+    /// Which generation of identities its tables are about.
+    pub generation: u32,
 }
 
 /// What a table says of whoever has an identity.
@@ -86,7 +88,7 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Policies {
     policies: Map<u32, PolicyValue>,
-    identities: Map<PrefixKey, IdentityValue>,
+    identities: Map<IdentityKey, IdentityValue>,
     peers: Map<PeerKey, VerdictValue>,
     ports: Map<PortKey, VerdictValue>,
     connections: Map<FlowKey, ConnectionValue>,
@@ -112,7 +114,7 @@ impl Policies {
             ingress: policy.ingress.unwrap_or(0),
             egress: policy.egress.unwrap_or(0),
             revision: policy.revision,
-            reserved: 0,
+            generation: policy.generation,
         };
         self.policies.set(&endpoint, &value)
     }
@@ -136,47 +138,45 @@ impl Policies {
                 ingress: table(value.ingress),
                 egress: table(value.egress),
                 revision: value.revision,
+                generation: value.generation,
             };
             (endpoint, policy)
         };
         Ok(self.policies.entries()?.into_iter().map(read).collect())
     }
 
-    /// Say who has the addresses of a prefix that no longer prefix covers.
+    /// Say who has, in a generation, the addresses of a prefix that no longer prefix covers.
     ///
     /// # Errors
     /// [`crate::Error::Full`], [`crate::Error::Map`].
-    pub fn set_identity(&self, prefix: IpNet, identity: u32) -> Result<()> {
-        self.identities
-            .set(&to_key(prefix), &IdentityValue { identity })
+    pub fn set_identity(&self, generation: u32, prefix: IpNet, identity: u32) -> Result<()> {
+        let key = identity_key(generation, prefix);
+        self.identities.set(&key, &IdentityValue { identity })
     }
 
     /// Forget exactly this prefix. Absent is fine.
     ///
     /// # Errors
     /// [`crate::Error::Map`].
-    pub fn remove_identity(&self, prefix: IpNet) -> Result<()> {
-        self.identities.remove(&to_key(prefix)).map(drop)
+    pub fn remove_identity(&self, generation: u32, prefix: IpNet) -> Result<()> {
+        let key = identity_key(generation, prefix);
+        self.identities.remove(&key).map(drop)
     }
 
-    /// Who has an address.
+    /// Every prefix of every generation, and who has it.
     ///
     /// # Errors
     /// [`crate::Error::Map`].
-    pub fn identity(&self, address: IpAddr) -> Result<Option<u32>> {
-        let found = self.identities.get(&to_key(address.into()))?;
-        Ok(found.map(|value| value.identity))
-    }
-
-    /// Every prefix and who has it.
-    ///
-    /// # Errors
-    /// [`crate::Error::Map`].
-    pub fn identities(&self) -> Result<Vec<(IpNet, u32)>> {
+    pub fn identities(&self) -> Result<Vec<(u32, IpNet, u32)>> {
         let entries = self.identities.entries()?.into_iter();
-        Ok(entries
-            .filter_map(|(key, value)| Some((from_key(&key)?, value.identity)))
-            .collect())
+        let read = |(key, value): (IdentityKey, IdentityValue)| {
+            let prefix = PrefixKey {
+                length: key.length.checked_sub(GENERATION_BITS)?,
+                address: key.address,
+            };
+            Some((key.generation, from_key(&prefix)?, value.identity))
+        };
+        Ok(entries.filter_map(read).collect())
     }
 
     /// Say what a table holds of an identity; [`malha_abi::identity::NONE`] stands for all that it does not name, and
@@ -259,6 +259,18 @@ impl Policies {
             rule: value.rule,
         };
         Ok(self.connections.entries()?.into_iter().map(read).collect())
+    }
+}
+
+/// Bits of a key before the address.
+const GENERATION_BITS: u32 = 32;
+
+fn identity_key(generation: u32, prefix: IpNet) -> IdentityKey {
+    let PrefixKey { length, address } = to_key(prefix);
+    IdentityKey {
+        length: GENERATION_BITS + length,
+        generation,
+        address,
     }
 }
 

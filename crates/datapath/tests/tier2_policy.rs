@@ -5,7 +5,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use common::policy::{ALL, TCP, UDP, asks, connect, isolate, listen, name, port, table};
+use common::policy::{
+    ALL, GENERATION, TCP, UDP, asks, connect, isolate, listen, name, port, table,
+};
 use common::{Mode, Node, Pod, eventually, two_nodes};
 use malha_datapath::{MadeBy, PortPrefix, Reason, identity};
 
@@ -37,7 +39,9 @@ impl World {
         for node in nodes {
             let policies = node.datapath.policies();
             for address in node.addresses().into_iter().chain(node.overlay_addresses()) {
-                policies.set_identity(address.into(), NODE).unwrap();
+                policies
+                    .set_identity(GENERATION, address.into(), NODE)
+                    .unwrap();
             }
         }
         Self {

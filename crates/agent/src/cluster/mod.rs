@@ -27,6 +27,8 @@ pub enum Change {
     NodesReset(Vec<NodeFacts>),
     /// What the cluster's configuration says of pod ranges.
     ClusterRanges(Vec<IpNet>),
+    /// The same of services' addresses.
+    ServiceRanges(Vec<IpNet>),
     /// Links, addresses or routes of the host are not what they were.
     Host,
 }

@@ -7,6 +7,7 @@ use malha_datapath::{Peer, Policy, PortPrefix, Verdict, identity};
 
 use super::{Namespace, Node, Pod};
 
+pub const GENERATION: u32 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// What a closed door costs a test.
@@ -33,7 +34,9 @@ pub fn name(nodes: &[&Node], pod: &Pod, identity: u32) {
     for node in nodes {
         for address in pod.addresses() {
             let policies = node.datapath.policies();
-            policies.set_identity((*address).into(), identity).unwrap();
+            policies
+                .set_identity(GENERATION, (*address).into(), identity)
+                .unwrap();
         }
     }
 }
@@ -43,6 +46,7 @@ pub fn isolate(node: &Node, pod: &Pod, ingress: Option<u32>, egress: Option<u32>
         ingress,
         egress,
         revision,
+        generation: GENERATION,
     };
     node.datapath
         .policies()
