@@ -41,8 +41,8 @@ pub enum CriError {
     Refused(String),
     /// Silence.
     #[error(
-        "the container runtime at {0} does not answer within 2 s; look at its log (journalctl -u containerd), and \
-         restart it"
+        "the container runtime at {0} does not answer within 2 s; look at its log (journalctl -u containerd) and restart \
+         it, or name another socket with --cri-socket"
     )]
     Silent(String),
     /// Somebody else.

@@ -116,8 +116,8 @@ impl Host {
         let mut command = Command::new("nsenter");
         let binaries = binaries().unwrap_or_default();
         command
-            .args(["--target", &self.pid.to_string(), "--all", "--wd=/", "--"])
-            .args(["env", "-i", "HOME=/root"])
+            .args(["--target", &self.pid.to_string(), "--all", "--"])
+            .args(["env", "-i", "-C", "/", "HOME=/root"])
             .arg(format!("PATH={}:{PATH}", binaries.display()));
         command.arg(program).stdin(Stdio::null());
         command
@@ -184,8 +184,9 @@ impl Host {
     /// # Errors
     /// When it cannot be started.
     pub fn watch_kubelet(&self) -> Result<()> {
-        let script = "until [ -s /var/lib/kubelet/config.yaml ]; do sleep .1; done; \
-            . /var/lib/kubelet/kubeadm-flags.env 2>/dev/null; . /etc/default/kubelet; \
+        let script = "until [ -s /var/lib/kubelet/config.yaml ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && \
+            { [ -s /etc/kubernetes/kubelet.conf ] || [ -s /etc/kubernetes/bootstrap-kubelet.conf ]; }; do sleep .05; done; \
+            . /var/lib/kubelet/kubeadm-flags.env; . /etc/default/kubelet; \
             exec kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
             --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml \
             $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS";

@@ -11,6 +11,7 @@
 mod control_plane;
 mod host;
 mod network;
+mod tree;
 
 use std::{env, path::PathBuf};
 
@@ -18,6 +19,8 @@ use anyhow::{Result, bail};
 
 pub use control_plane::{ControlPlane, TOKEN};
 pub use host::{Host, Joiner};
+pub use network::{NETWORK, Switch};
+pub use tree::{Entry, Tree};
 
 /// Where the programs of Kubernetes are.
 ///

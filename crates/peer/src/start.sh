@@ -46,4 +46,5 @@ exec unshare --mount --uts --net --pid --cgroup --ipc --fork --kill-child --prop
 	umount -l /old
 	sysctl -qw net.ipv4.ip_forward=1
 	echo ready
-	exec sleep infinity' >&1
+	# PID 1 has to reap, else ended processes stay.
+	sleep infinity & while :; do wait; done' >&1

@@ -93,8 +93,8 @@ enum How {
     Child(Child),
     /// systemd, which did so at boot already or not.
     Unit { was_enabled: bool },
-    /// Somebody else.
-    Adopted(Process),
+    /// Somebody else; with its log, if that is a file.
+    Adopted(Process, Option<PathBuf>),
 }
 
 impl Invocation {
@@ -209,7 +209,10 @@ impl Daemon {
         let deadline = Instant::now() + patience.min(ADOPTION);
         loop {
             if let Some(process) = process::named(&self.name) {
-                return Some(self.started(How::Adopted(process), 0));
+                let log = process.log();
+                let length = log.as_ref().and_then(|log| fs::metadata(log).ok());
+                let start = length.map_or(0, |m| m.len());
+                return Some(self.started(How::Adopted(process, log), start));
             }
             if Instant::now() >= deadline {
                 return None;
@@ -333,7 +336,7 @@ impl Started {
             };
             if let Some(end) = self.end()? {
                 bail!(
-                    "{} ended ({end}): {}",
+                    "{} ended ({end}): {}; mend that and try again",
                     self.daemon.title(),
                     self.last_words()
                 );
@@ -366,7 +369,7 @@ impl Started {
                 let stopped = self.daemon.state()? == State::Stopped;
                 Ok(stopped.then(|| "its unit is not active".to_owned()))
             }
-            How::Adopted(process) => {
+            How::Adopted(process, _) => {
                 let gone = Process::running(process.pid) != Some(*process);
                 Ok(gone.then(|| format!("process {}", process.pid)))
             }
@@ -377,7 +380,11 @@ impl Started {
     fn last_words(&self) -> String {
         let unit = self.daemon.unit();
         let (text, place) = match &self.how {
-            How::Adopted(_) => return "look at its log, wherever it goes".to_owned(),
+            How::Adopted(_, None) => return "look at its log, wherever it goes".to_owned(),
+            How::Adopted(_, Some(path)) => {
+                let text = log::tail(path, self.log_start).unwrap_or_default();
+                (text, path.display().to_string())
+            }
             How::Unit { .. } if self.daemon.foreign => {
                 (systemd::journal(&unit), format!("journalctl -u {unit}"))
             }
@@ -401,7 +408,7 @@ impl Drop for Started {
         }
         let stopped = match self.how {
             // Another start of it is not this one's to end.
-            How::Adopted(_) => return,
+            How::Adopted(..) => return,
             How::Unit { was_enabled: true } => systemd::halt(&self.daemon.unit()),
             How::Child(_) | How::Unit { .. } => self.daemon.stop().map(drop),
         };

@@ -1,6 +1,10 @@
 //! A process that is known by more than its number.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use rustix::{
@@ -53,6 +57,13 @@ impl Process {
         // Field 22 of proc(5)'s stat: 19 after the state.
         let start = fields.nth(18)?.parse().ok()?;
         (state != "Z" && state != "X").then_some(Self { pid, start })
+    }
+
+    /// Where its standard error goes, if into a file.
+    pub(super) fn log(self) -> Option<PathBuf> {
+        let path = fs::read_link(format!("/proc/{}/fd/2", self.pid)).ok()?;
+        let is_file = fs::metadata(&path).is_ok_and(|m| m.is_file());
+        is_file.then_some(path)
     }
 
     pub(super) fn to_line(self) -> String {

@@ -86,6 +86,11 @@ impl NodeFiles<'_> {
     pub fn write(&self, machine: &Machine, written: &mut Written) -> Result<()> {
         let paths = &machine.paths;
         written.directory(&paths.kubelet(""), 0o700)?;
+        // A kubelet that is started and fails adds its own certificates.
+        let certificates = paths.kubelet("pki");
+        if !certificates.exists() {
+            written.tree(certificates);
+        }
         let mut files = self.list(machine)?;
         let kubeconfig = files.pop();
         for file in files {

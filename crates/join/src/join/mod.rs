@@ -20,13 +20,13 @@ mod runner;
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 pub use kubelet::{Kubelet, remove_unit, stop_kubelet};
 pub use layout::NodeFiles;
-pub use options::{CA_PATH, LIMIT, Options, Source};
+pub use options::{CA_PATH, KUBELET_LIMIT, LIMIT, Options, Source};
 pub use runner::{AGENT, Runner};
 
 use crate::{client::Verified, endpoint::Endpoint, files::Written, machine::Machine};
@@ -36,6 +36,8 @@ use runner::Start;
 
 /// What undoing a failed join may take of its time limit.
 const UNDOING: Duration = Duration::from_millis(1500);
+/// The same, for whatever lost count of the time: until then only files were written.
+const ENDING: Duration = Duration::from_millis(500);
 
 /// A machine with an identity in the cluster. What was written goes away again unless it is kept.
 pub struct Enrolled {
@@ -49,6 +51,7 @@ pub struct Enrolled {
     before: registration::Before,
     config: NodeConfig,
     until: Instant,
+    kubelet_limit: Duration,
     written: Written,
 }
 
@@ -71,7 +74,15 @@ pub struct Joined {
 /// # Errors
 /// One line with cause and remedy; nothing that was written stays.
 pub async fn enroll(options: &Options, machine: &Machine) -> Result<Enrolled> {
-    let until = Instant::now() + options.limit.saturating_sub(UNDOING);
+    let begun = Instant::now();
+    let until = begun + options.limit.saturating_sub(UNDOING);
+    let end = begun + options.limit.saturating_sub(ENDING);
+    timeout_at(end, enroll_by(options, machine, until))
+        .await
+        .map_err(|_| prepare::slow(options))?
+}
+
+async fn enroll_by(options: &Options, machine: &Machine, until: Instant) -> Result<Enrolled> {
     let prepared = Prepared::new(options, machine, until).await?;
     let node_name = prepared.node_name.clone();
     let requested = identity::request(&prepared.client, &node_name);
@@ -102,6 +113,7 @@ pub async fn enroll(options: &Options, machine: &Machine) -> Result<Enrolled> {
         before: prepared.before,
         config: prepared.config,
         until,
+        kubelet_limit: options.kubelet_limit,
         written,
     })
 }
@@ -140,17 +152,29 @@ impl Enrolled {
     /// When it ends or the Node does not appear; then it is stopped, and what was written is removed.
     pub async fn start(self) -> Result<Joined> {
         let before = self.before.clone();
-        let before = before.with_lease(&self.client, &self.node_name).await?;
+        let before = before.with_lease(&self.client, &self.node_name);
+        let before = timeout_at(self.until, before).await.map_err(|_| {
+            anyhow!(
+                "the API server at {} answers too slowly; look at its load, and try again",
+                self.server
+            )
+        })??;
         let registered =
             async || registration::registered(&self.client, &self.node_name, &before).await;
         let start = Start {
             node_name: &self.node_name,
             until: self.until,
+            kubelet_limit: self.kubelet_limit,
             healthz: self.config.healthz(),
         };
         self.runner.start(&self.machine, start, registered).await?;
-        if let Some(socket) = self.runner.cri_socket() {
-            registration::annotate(&self.client, &self.node_name, &socket).await?;
+        // The node is registered and its kubelet runs: from here on there is no way back.
+        if let Some(socket) = self.runner.cri_socket()
+            && let Err(error) = registration::annotate(&self.client, &self.node_name, &socket).await
+        {
+            self.machine
+                .progress
+                .warning("kubelet-start", format!("{error:#}"));
         }
         Ok(self.keep())
     }

@@ -14,8 +14,12 @@ use crate::{
 
 /// kubeadm's place for the cluster's CA.
 pub const CA_PATH: &str = "/etc/kubernetes/pki/ca.crt";
-/// How long a join that does not succeed may take.
+/// How long a join that does not succeed may take; waiting for a kubelet that runs to register does not count.
 pub const LIMIT: Duration = Duration::from_secs(10);
+/// How long a kubelet that runs may take to register the node; kubeadm waits as long.
+pub const KUBELET_LIMIT: Duration = Duration::from_secs(40);
+/// Where tokens and pins come from.
+const WHOLE: &str = "take the whole command from: malha token create --print-join-command";
 /// Phases of `kubeadm join` that workers do not have.
 const OTHERS_PHASES: [&str; 4] = [
     "control-plane-prepare",
@@ -67,8 +71,10 @@ pub struct Options {
     pub skip_preflight: bool,
     /// How long to wait for a control plane that is not there yet, if the user says.
     pub patience: Option<Duration>,
-    /// How long a join that does not succeed may take, from its start to a healthy kubelet.
+    /// How long a join that does not succeed may take, from its start to that of the kubelet.
     pub limit: Duration,
+    /// How long the kubelet may take from then on.
+    pub kubelet_limit: Duration,
 }
 
 impl Options {
@@ -83,11 +89,7 @@ impl Options {
             given.discovery_file,
             tls_bootstrap_token.as_ref(),
         )?;
-        let waits = [
-            given.discovery_timeout,
-            given.certificate_timeout,
-            given.kubelet_timeout,
-        ];
+        let waits = [given.discovery_timeout, given.certificate_timeout];
         let ca_path = PathBuf::from(given.ca_cert_path.as_deref().unwrap_or(CA_PATH));
         if !ca_path.is_absolute() {
             bail!(
@@ -113,6 +115,7 @@ impl Options {
             skip_preflight: skips_preflight(&given.skip_phases)?,
             patience: given.discovery_timeout,
             limit: LIMIT.max(waits.into_iter().flatten().sum()),
+            kubelet_limit: given.kubelet_timeout.unwrap_or(KUBELET_LIMIT),
         })
     }
 
@@ -134,7 +137,8 @@ impl Options {
 }
 
 fn token(text: Option<&str>) -> Result<Option<Token>> {
-    Ok(text.map(str::parse).transpose()?)
+    text.map(|text| text.parse::<Token>().map_err(|e| anyhow!("{e}; {WHOLE}")))
+        .transpose()
 }
 
 fn source(
@@ -156,7 +160,7 @@ fn source(
     }
     let pin = |text: &String| {
         text.parse::<CaPin>()
-            .with_context(|| format!("--discovery-token-ca-cert-hash {text:?}"))
+            .map_err(|e| anyhow!("--discovery-token-ca-cert-hash {text:?}: {e}; {WHOLE}"))
     };
     let pins: Vec<CaPin> = by_token
         .ca_cert_hashes
@@ -281,14 +285,16 @@ mod tests {
     fn longer_waits_are_granted() {
         let mut configuration = given();
         configuration.discovery_timeout = Some(Duration::from_secs(60));
-        configuration.kubelet_timeout = Some(Duration::from_secs(40));
+        configuration.certificate_timeout = Some(Duration::from_secs(30));
+        configuration.kubelet_timeout = Some(Duration::from_secs(240));
         let options = Options::new(configuration).expect("valid");
         assert_eq!(
             (
                 options.limit.as_secs(),
-                options.patience.map(|p| p.as_secs())
+                options.patience.map(|p| p.as_secs()),
+                options.kubelet_limit.as_secs(),
             ),
-            (100, Some(60))
+            (90, Some(60), 240)
         );
     }
 }

@@ -111,7 +111,8 @@ pub(super) async fn annotate(client: &Verified, name: &str, socket: &str) -> Res
         .await?;
     if !answer.status.is_success() {
         bail!(
-            "cannot annotate the node {name:?}: {}; look at the API server's log",
+            "cannot note the container runtime's socket on the node {name:?} ({}), which kubeadm upgrade looks for; do it \
+             with: kubectl annotate node {name} {CRI_SOCKET}={socket}",
             answer.message()
         );
     }

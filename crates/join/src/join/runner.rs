@@ -22,10 +22,10 @@ use crate::{
 
 /// The daemon's name.
 pub const AGENT: &str = "node";
-/// How long the node agent may take to register the node.
-const AGENT_LIMIT: Duration = Duration::from_secs(10);
-/// How long a kubelet that is well may take to register; kubeadm waits as long.
-const KUBELET_LIMIT: Duration = Duration::from_secs(40);
+/// What the node agent gets at least to register the node, however little time is left.
+const AGENT_LEAST: Duration = Duration::from_secs(1);
+/// How often the API server is asked at least whether a kubelet has registered, whatever the kubelet says of itself.
+const ASK: Duration = Duration::from_secs(1);
 
 /// What runs a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Runner {
         arguments
     }
 
-    /// Starts it and waits until `registered`. A kubelet has to be well by `until`; from then on it may take its time.
+    /// Starts it and waits until `registered`; a kubelet that ends is not waited for.
     pub(super) async fn start(
         &self,
         machine: &Machine,
@@ -178,26 +178,39 @@ impl Runner {
             Runner::Agent { .. } => {
                 let arguments = self.agent_arguments(machine, node_name);
                 let invocation = Invocation::own("Malha node agent", &arguments)?;
+                let left = start.until.saturating_duration_since(Instant::now());
                 (
                     Daemon::new(AGENT, &machine.paths).start(&invocation)?,
-                    AGENT_LIMIT,
+                    left.max(AGENT_LEAST),
                 )
             }
-            Runner::Kubelet(kubelet) => (kubelet.start(machine, node_name).await?, KUBELET_LIMIT),
+            Runner::Kubelet(kubelet) => (
+                kubelet.start(machine, node_name).await?,
+                start.kubelet_limit,
+            ),
         };
         machine.progress.step(
             "kubelet-start",
             "Waiting for the node to register itself...",
         );
-        if let (Runner::Kubelet(_), Some(at)) = (self, start.healthz) {
-            let limit = start.until.saturating_duration_since(Instant::now());
-            let well = async || match registered().await {
-                Ok(()) => Ok(()),
-                Err(_) => health::look(at).await,
-            };
-            started.wait(limit, well).await?;
+        match (self, start.healthz) {
+            (Runner::Kubelet(_), Some(at)) => {
+                let mut asked = Instant::now();
+                // A kubelet takes some seconds to get to work: until it says that it is well, it is asked, and rarely
+                // the API server.
+                let there = async || {
+                    let well = health::look(at).await;
+                    if well.is_err() && asked.elapsed() < ASK {
+                        return well;
+                    }
+                    asked = Instant::now();
+                    let there = registered().await;
+                    there.map_err(|why| well.err().unwrap_or(why))
+                };
+                started.wait(limit, there).await?;
+            }
+            _ => started.wait(limit, registered).await?,
         }
-        started.wait(limit, registered).await?;
         started.keep();
         Ok(())
     }
@@ -207,8 +220,10 @@ impl Runner {
 pub(super) struct Start<'a> {
     /// What the node is called.
     pub(super) node_name: &'a str,
-    /// By when a kubelet has to be well.
+    /// By when the node agent has to have registered the node.
     pub(super) until: Instant,
+    /// How long a kubelet that runs may take for that.
+    pub(super) kubelet_limit: Duration,
     /// Where it says so.
     pub(super) healthz: Option<(IpAddr, u16)>,
 }

@@ -125,7 +125,7 @@ fn row(token: &BootstrapToken, now: Timestamp) -> [String; 6] {
     };
     let (ttl, expires) = match &token.expiry {
         Expiry::Never => ("<forever>".to_owned(), "<never>".to_owned()),
-        Expiry::At(at) => (ttl(at.as_second() - now.as_second()), rfc3339(*at)),
+        Expiry::At(at) => (ttl(at.duration_since(now).as_secs()), rfc3339(*at)),
         Expiry::Unreadable(text) => ("<invalid>".to_owned(), text.clone()),
     };
     let usages: Vec<&str> = token.usages.iter().copied().map(Usage::as_str).collect();

@@ -1,0 +1,69 @@
+//! Each deliberate fault must be noticed by a property.
+use proptest::{
+    prelude::*,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
+
+use super::{check, generate};
+use crate::mutant::{self, Mutant};
+
+fn is_noticed<S: Strategy>(
+    cases: u32,
+    strategy: S,
+    check: impl Fn(S::Value) -> Result<(), String>,
+) -> bool {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        max_shrink_iters: 0,
+        ..Config::default()
+    };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    runner
+        .run(&strategy, |value| check(value).map_err(TestCaseError::fail))
+        .is_err()
+}
+
+/// The property that notices it, if any does.
+fn noticed_by(mutant: Option<Mutant>) -> Option<&'static str> {
+    mutant::with(mutant, || {
+        let flows = is_noticed(2000, generate::scenario(25), |scenario| {
+            let compiled = check::Compiled::new(&scenario.cluster);
+            scenario
+                .flows
+                .iter()
+                .try_for_each(|flow| check::flow(&scenario.cluster, &compiled, flow))
+        });
+        if flows {
+            return Some("tables equal oracle");
+        }
+        if is_noticed(50, generate::history(), |history| check::history(&history)) {
+            return Some("incremental equals full");
+        }
+        is_noticed(20, generate::history(), |history| check::atomic(&history))
+            .then_some("every state is old or new")
+    })
+}
+
+#[test]
+fn every_mutant_is_noticed() {
+    assert_eq!(
+        noticed_by(None),
+        None,
+        "a fault is noticed where there is none"
+    );
+    let mut missed = Vec::new();
+    for mutant in mutant::ALL {
+        match noticed_by(Some(*mutant)) {
+            Some(property) => println!("{mutant:?}: noticed by \"{property}\""),
+            None => missed.push(*mutant),
+        }
+    }
+    println!(
+        "{} of {} mutants noticed",
+        mutant::ALL.len() - missed.len(),
+        mutant::ALL.len()
+    );
+    assert!(missed.is_empty(), "not noticed: {missed:?}");
+}
