@@ -5,7 +5,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env "PATH=$$PATH")
 RELEASE := $(shell $(CARGO) metadata --no-deps --format-version 1 2>/dev/null | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/$(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')/release
 NEXTEST := $(SUDO) $(CARGO) nextest run --workspace --no-fail-fast
 
-.PHONY: lab lab-down build image test tier0 tier1 tier2 tier3 e2e-kubernetes bench check deps test-deps help
+.PHONY: lab lab-down build image test tier0 tier1 tier2 tier3 e2e-kubernetes e2e-join bench check deps test-deps help
 
 help: ## What there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1: \2/p' $(MAKEFILE_LIST) | column -t -s:
@@ -40,6 +40,10 @@ tier3: test-deps build ## The lab: the whole story, with faults
 e2e-kubernetes: test-deps build ## Tests against a real Kubernetes: one of yours (docs/e2e.md), or one brought up here
 	$(CARGO) build --release -p malha-image
 	MALHA_BINARIES=$(RELEASE) $(SUDO) tools/e2e-realk8s run $(E2E)
+	$(if $(E2E),,$(MAKE) e2e-join)
+
+e2e-join: test-deps build ## Joins in place of kubeadm's, on a control plane that real kubeadm makes here
+	MALHA_BINARIES=$(RELEASE) $(SUDO) $(CARGO) nextest run -p malha-peer --no-fail-fast -j 1 -E 'binary(/^tier4/)'
 
 bench: test-deps build ## Measurements beside their baselines
 	$(CARGO) build --release -p malha-bench

@@ -95,6 +95,8 @@ pub struct SandboxConfig {
     pub labels: Vec<(String, String)>,
     /// Control group that its own is made in.
     pub cgroup_parent: String,
+    /// In the node's network instead of one of its own.
+    pub host_network: bool,
 }
 
 /// A port of the node that leads to a pod.
@@ -182,7 +184,8 @@ impl SandboxConfig {
             .number(4, u64::from(self.attempt));
         let mut config = Writer::default()
             .message(1, metadata)
-            .text(2, &self.name)
+            // A host's network comes with its name.
+            .text(2, if self.host_network { "" } else { &self.name })
             .text(3, &self.log_directory);
         for port in &self.port_mappings {
             let port = Writer::default()
@@ -195,8 +198,9 @@ impl SandboxConfig {
         for (key, value) in &self.labels {
             config = config.entry(6, key, value);
         }
-        // Namespaces of its own (0) for network and IPC, and for every container one of PIDs (1).
-        let namespaces = Writer::default().number(2, 1);
+        // Its own (0) or the node's (2) for network; its own for IPC; and for every container one of PIDs (1).
+        let network = if self.host_network { 2 } else { 0 };
+        let namespaces = Writer::default().number(1, network).number(2, 1);
         let security = Writer::default().message(1, namespaces);
         let linux = Writer::default()
             .text(1, &self.cgroup_parent)

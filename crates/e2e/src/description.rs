@@ -61,6 +61,8 @@ pub struct Host {
     pub name: String,
     /// The address at which other hosts reach it.
     pub address: String,
+    /// Another, of the other family, where the cluster has two.
+    pub second_address: Option<String>,
     /// What to put before a command that is to run there as root: `["ssh", "root@10.0.0.1"]`.
     pub run: Vec<String>,
 }
@@ -71,6 +73,8 @@ pub struct Host {
 pub struct Outside {
     /// Its address.
     pub address: String,
+    /// Another, of the other family, where the cluster has two.
+    pub second_address: Option<String>,
     /// What to put before a command that is to run there.
     pub run: Vec<String>,
 }
@@ -83,6 +87,24 @@ pub struct KubeProxy {
     pub start: Vec<String>,
     /// Returns when its rules are gone.
     pub stop: Vec<String>,
+}
+
+impl Host {
+    /// One of each family at most.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.address)
+            .chain(&self.second_address)
+            .map(String::as_str)
+    }
+}
+
+impl Outside {
+    /// One of each family at most.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.address)
+            .chain(&self.second_address)
+            .map(String::as_str)
+    }
 }
 
 impl Description {

@@ -19,6 +19,6 @@ pub use command::{PATIENCE, run, succeeds, text, until, within};
 pub use containerd::Containerd;
 pub use description::{Description, Engines, Host, KubeProxy, Outside};
 pub use podman::Podman;
-pub use probe::{Probe, hostport_pod};
+pub use probe::{ECHO, HTTP, Probe, hostport_pod, socket};
 pub use stream::Stream;
 pub use traces::{must_become, traces};

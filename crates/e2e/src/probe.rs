@@ -42,7 +42,8 @@ impl Probe {
 }
 
 /// An address and a port, as programs take them.
-pub(crate) fn socket(address: &str, port: u16) -> String {
+#[must_use]
+pub fn socket(address: &str, port: u16) -> String {
     if address.contains(':') {
         format!("[{address}]:{port}")
     } else {

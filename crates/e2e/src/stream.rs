@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::probe::{ECHO, Probe};
+use crate::probe::Probe;
 
 /// A stream that runs.
 #[derive(Debug)]
@@ -15,15 +15,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Every two milliseconds a datagram, to the first address of the other pod, and back.
+    /// Every two milliseconds a datagram, to another pod's echo (`ADDRESS:PORT`), and back.
     ///
     /// # Panics
     /// When kubectl cannot be started.
     #[must_use]
-    pub fn begin(cluster: &Cluster, from: &Probe, to: &Probe, seconds: u32) -> Self {
-        let target = to.at(ECHO).next().expect("an address");
+    pub fn begin(cluster: &Cluster, from: &Probe, target: &str, seconds: u32) -> Self {
         let count = (seconds * 500).to_string();
-        let words = ["stream", &target, "--count", &count, "--interval-ms", "2"];
+        let words = ["stream", target, "--count", &count, "--interval-ms", "2"];
         let child = cluster
             .lab_in(&from.name, &words)
             .stdout(Stdio::piped())
@@ -32,7 +31,7 @@ impl Stream {
             .expect("kubectl");
         Self {
             child,
-            what: format!("{} to {}", from.name, to.name),
+            what: format!("{} to {target}", from.name),
         }
     }
 

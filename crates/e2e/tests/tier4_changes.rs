@@ -1,14 +1,18 @@
 //! What happens to agents does not happen to pods' packets.
-use malha_e2e::{Cluster, Probe, Stream, run, until};
+use malha_e2e::{Cluster, ECHO, Probe, Stream, run, until};
 use serde_json::Value;
 
-/// Streams in both directions between the first two nodes, and within one where there are two pods.
+/// Streams in both directions between the first two nodes, and to a third where there is one, in every family.
 fn streams(cluster: &Cluster, probes: &[Probe], seconds: u32) -> Vec<Stream> {
     let pairs = [(0, 1), (1, 0), (1, 2)];
     let pairs = pairs.into_iter().filter(|(a, b)| a.max(b) < &probes.len());
-    pairs
-        .map(|(a, b)| Stream::begin(cluster, &probes[a], &probes[b], seconds))
-        .collect()
+    let mut streams = Vec::new();
+    for (a, b) in pairs {
+        for target in probes[b].at(ECHO) {
+            streams.push(Stream::begin(cluster, &probes[a], &target, seconds));
+        }
+    }
+    streams
 }
 
 /// Waits for the end of the streams, which must not have come before the end of the change.

@@ -1,19 +1,22 @@
 //! The manifest on a Kubernetes that nobody here wrote: nodes become Ready, and everybody reaches whom they should.
 use std::process::{Child, Stdio};
 
-use malha_e2e::{Cluster, Probe, hostport_pod, must_become, run, succeeds, traces, until};
+use malha_e2e::{
+    Cluster, HTTP, Probe, hostport_pod, must_become, run, socket, succeeds, traces, until,
+};
 
 const PROTOCOLS: [(&str, u16); 3] = [("tcp", 7070), ("udp", 7070), ("icmp", 0)];
 /// Where the server outside listens.
-const OUTSIDE: &str = "8085";
+const OUTSIDE: u16 = 8085;
 
 /// A test server on the machine outside, until it is dropped.
 struct World(Child);
 
 impl World {
     fn start(cluster: &Cluster) -> Self {
+        let http = OUTSIDE.to_string();
         let serve = [
-            "lab", "serve", "--http", OUTSIDE, "--tcp", "7075", "--udp", "7075",
+            "lab", "serve", "--http", &http, "--tcp", "7075", "--udp", "7075",
         ];
         let child = cluster
             .malha_outside(&serve)
@@ -37,10 +40,10 @@ impl Drop for World {
 }
 
 fn knock(cluster: &Cluster, from: &Probe, to: &str, (protocol, port): (&str, u16)) {
-    let target = match (port, to.contains(':')) {
-        (0, _) => to.to_owned(),
-        (_, true) => format!("[{to}]:{port}"),
-        (_, false) => format!("{to}:{port}"),
+    let target = if port == 0 {
+        to.to_owned()
+    } else {
+        socket(to, port)
     };
     let words = ["connect", &target, "--protocol", protocol, "--timeout", "5"];
     run(&mut cluster.lab_in(&from.name, &words));
@@ -62,6 +65,18 @@ fn nodes_become_ready_and_stay_without_complaints() {
 }
 
 #[test]
+fn pods_have_an_address_of_every_family_of_the_cluster() {
+    let cluster = Cluster::with_network();
+    for probe in cluster.probes() {
+        let node = cluster.get(&["node", &probe.node]);
+        let ranges = node["spec"]["podCIDRs"].as_array().unwrap().len();
+        assert_eq!(probe.addresses.len(), ranges, "{probe:?}");
+        let host = cluster.host(&probe.node);
+        assert_eq!(ranges, host.addresses().count(), "{host:?}");
+    }
+}
+
+#[test]
 fn pods_reach_each_other_and_all_nodes() {
     let cluster = Cluster::with_network();
     let probes = cluster.probes();
@@ -73,11 +88,13 @@ fn pods_reach_each_other_and_all_nodes() {
                 }
                 // A node answers to ICMP; its kubelet to TCP.
                 if protocol.0 == "icmp" {
-                    knock(&cluster, from, &to.node_address, protocol);
+                    for address in cluster.host(&to.node).addresses() {
+                        knock(&cluster, from, address, protocol);
+                    }
                 }
             }
             knock(&cluster, from, &to.node_address, ("tcp", 10250));
-            for server in to.at(8080) {
+            for server in to.at(HTTP) {
                 let seen = cluster.fetch(&from.name, &server, "/clientip");
                 assert!(from.addresses.contains(&seen), "{seen} is not {from:?}");
             }
@@ -90,7 +107,7 @@ fn nodes_reach_all_pods() {
     let cluster = Cluster::with_network();
     for probe in cluster.probes() {
         for host in &cluster.description.hosts {
-            for server in probe.at(8080) {
+            for server in probe.at(HTTP) {
                 let answer =
                     run(&mut cluster.malha_on(host, &["lab", "fetch", &server, "/hostname"]));
                 assert_eq!(answer.trim(), probe.name, "{} to {server}", host.name);
@@ -108,25 +125,37 @@ fn pods_reach_the_api_server_and_the_world_outside_as_their_node() {
         .api_server
         .trim_start_matches("https://")
         .to_owned();
-    let outside = format!("{}:{OUTSIDE}", cluster.description.outside.address);
+    let outside = &cluster.description.outside;
     for probe in cluster.probes() {
         run(&mut cluster.lab_in(&probe.name, &["connect", &server]));
-        knock(
-            &cluster,
-            &probe,
-            &cluster.description.outside.address,
-            ("icmp", 0),
-        );
-        knock(
-            &cluster,
-            &probe,
-            &cluster.description.outside.address,
-            ("udp", 7075),
-        );
-        let seen = cluster.fetch(&probe.name, &outside, "/clientip");
-        assert_eq!(seen, probe.node_address, "{}", probe.node);
+        let node = cluster.host(&probe.node).addresses();
+        for (address, node) in outside.addresses().zip(node) {
+            knock(&cluster, &probe, address, ("icmp", 0));
+            knock(&cluster, &probe, address, ("udp", 7075));
+            let server = socket(address, OUTSIDE);
+            let seen = cluster.fetch(&probe.name, &server, "/clientip");
+            assert_eq!(seen, node, "{}", probe.node);
+        }
     }
     drop(world);
+}
+
+/// The machine outside, nodes, their pods and the pod itself, at a port of its node.
+fn asks_from_everywhere(cluster: &Cluster, probes: &[Probe], server: &str) {
+    let hostname = ["lab", "fetch", server, "/hostname"];
+    let ask = |what: &str, command: &mut std::process::Command| {
+        assert_eq!(run(command).trim(), "hostport", "{what} at {server}");
+    };
+    ask("outside", &mut cluster.malha_outside(&hostname));
+    for probe in probes {
+        let host = cluster.host(&probe.node);
+        ask(&probe.node, &mut cluster.malha_on(host, &hostname));
+        ask(
+            &probe.name,
+            &mut cluster.lab_in(&probe.name, &hostname[1..]),
+        );
+    }
+    ask("itself", &mut cluster.lab_in("hostport", &hostname[1..]));
 }
 
 #[test]
@@ -142,31 +171,19 @@ fn host_ports_lead_to_their_pod_from_everywhere() {
         "pod/hostport",
         "--timeout=60s",
     ]);
-    let server = format!("{}:18080", node.node_address);
-    let hostname = ["lab", "fetch", server.as_str(), "/hostname"];
-    let ask = |what: &str, command: &mut std::process::Command| {
-        assert_eq!(run(command).trim(), "hostport", "{what}");
-    };
-    ask("outside", &mut cluster.malha_outside(&hostname));
-    for probe in &probes {
-        let host = cluster.host(&probe.node);
-        ask(&probe.node, &mut cluster.malha_on(host, &hostname));
-        ask(
-            &probe.name,
-            &mut cluster.lab_in(&probe.name, &hostname[1..]),
-        );
+    for address in cluster.host(&node.node).addresses() {
+        asks_from_everywhere(&cluster, &probes, &socket(address, 18080));
+        let echo = socket(address, 18081);
+        let udp = ["connect", echo.as_str(), "--protocol", "udp"];
+        run(&mut cluster.lab_in(&other.name, &udp));
     }
-    // The pod itself, through its node.
-    ask("itself", &mut cluster.lab_in("hostport", &hostname[1..]));
-    let echo = format!("{}:18081", node.node_address);
-    let udp = ["connect", echo.as_str(), "--protocol", "udp"];
-    run(&mut cluster.lab_in(&other.name, &udp));
     // On another node there is nothing.
     let elsewhere = format!("{}:18080", other.node_address);
     assert!(!succeeds(
         &mut cluster.malha_outside(&["lab", "connect", &elsewhere])
     ));
     cluster.kubectl(&["delete", "pod", "hostport", "--wait=true"]);
+    let server = format!("{}:18080", node.node_address);
     until("the port leads nowhere", || {
         !succeeds(&mut cluster.malha_outside(&["lab", "connect", &server]))
     });

@@ -1,7 +1,7 @@
 //! Beside kube-proxy: whatever it translates, on whichever node, finds its backend and the way back.
 use std::process::Command;
 
-use malha_e2e::{Cluster, Probe, run, until};
+use malha_e2e::{Cluster, HTTP, Probe, run, socket, until};
 use serde_json::json;
 
 /// kube-proxy on every host, until it is dropped.
@@ -28,8 +28,9 @@ impl Drop for KubeProxy<'_> {
 /// A service whose only backend is this pod.
 struct Service {
     name: String,
-    address: String,
-    node_port: u64,
+    /// One of each family at most, with its port.
+    addresses: Vec<String>,
+    node_port: u16,
 }
 
 fn serve(cluster: &Cluster, probe: &Probe) -> Service {
@@ -45,15 +46,19 @@ fn serve(cluster: &Cluster, probe: &Probe) -> Service {
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": name, "namespace": "default" },
         "spec": {
-            "type": "NodePort", "selector": { "only": name },
-            "ports": [{ "port": 80, "targetPort": 8080 }],
+            "type": "NodePort", "selector": { "only": name }, "ipFamilyPolicy": "PreferDualStack",
+            "ports": [{ "port": 80, "targetPort": HTTP }],
         },
     });
     cluster.apply(&service.to_string());
     let made = cluster.get(&["service", &name]);
+    let addresses = made["spec"]["clusterIPs"].as_array().unwrap().iter();
+    let node_port = made["spec"]["ports"][0]["nodePort"].as_u64().unwrap();
     Service {
-        address: format!("{}:80", made["spec"]["clusterIP"].as_str().unwrap()),
-        node_port: made["spec"]["ports"][0]["nodePort"].as_u64().unwrap(),
+        addresses: addresses
+            .map(|address| socket(address.as_str().unwrap(), 80))
+            .collect(),
+        node_port: node_port as u16,
         name,
     }
 }
@@ -67,8 +72,12 @@ fn kube_proxys_services_work_from_pods_nodes_and_outside() {
         .iter()
         .map(|probe| (serve(&cluster, probe), probe))
         .collect();
-    let last = &services.last().unwrap().0.address;
-    for host in &cluster.description.hosts {
+    let last = &services.last().unwrap().0.addresses;
+    let hosts = &cluster.description.hosts;
+    for (host, last) in hosts
+        .iter()
+        .flat_map(|host| last.iter().map(move |last| (host, last)))
+    {
         let knock = ["lab", "connect", last.as_str()];
         until("kube-proxy has its rules", || {
             cluster
@@ -91,9 +100,9 @@ fn kube_proxys_services_work_from_pods_nodes_and_outside() {
         }
     };
     for (service, backend) in &services {
-        let targets = cluster.description.hosts.iter();
-        let targets = targets.map(|host| format!("{}:{}", host.address, service.node_port));
-        for target in targets.chain([service.address.clone()]) {
+        let targets = hosts.iter().flat_map(|host| host.addresses());
+        let targets = targets.map(|address| socket(address, service.node_port));
+        for target in targets.chain(service.addresses.iter().cloned()) {
             let fetch = ["fetch", target.as_str(), "/hostname"];
             // Among them the backend itself.
             for probe in &probes {
@@ -113,7 +122,7 @@ fn kube_proxys_services_work_from_pods_nodes_and_outside() {
                     cluster.malha_on(host, &fetch),
                 );
             }
-            if target != service.address {
+            if !service.addresses.contains(&target) {
                 ask(
                     "outside",
                     &target,
@@ -126,8 +135,10 @@ fn kube_proxys_services_work_from_pods_nodes_and_outside() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     // A pod that is translated to another pod is seen as itself.
     let (service, _) = &services[0];
-    let seen = cluster.fetch(&probes[1].name, &service.address, "/clientip");
-    assert!(probes[1].addresses.contains(&seen), "{seen}");
+    for address in &service.addresses {
+        let seen = cluster.fetch(&probes[1].name, address, "/clientip");
+        assert!(probes[1].addresses.contains(&seen), "{seen}");
+    }
     for (service, _) in &services {
         cluster.kubectl(&["delete", "service", &service.name]);
     }

@@ -73,8 +73,9 @@ pub fn pod_mac(addresses: &[IpAddr]) -> Mac {
     [0x0a, 0x58, a, b, c, d]
 }
 
-/// FNV-1a, and a last mix so that its high bits are as good as its low ones.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+/// FNV-1a, and a last mix so that its high bits are as good as its low ones. No two texts of one length that differ in
+/// a single byte have the same.
+pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

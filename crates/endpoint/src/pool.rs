@@ -117,6 +117,12 @@ impl Pool {
         }
     }
 
+    /// Let an address rest, whether this pool has given it or not.
+    pub fn rest(&mut self, address: IpAddr, since: Instant) {
+        self.occupy(address);
+        self.release(address, since);
+    }
+
     pub fn status(&self) -> PoolStatus {
         let resting = self.resting.len() as u128;
         PoolStatus {
@@ -164,11 +170,12 @@ impl Pool {
         }
     }
 
+    /// None: no pod's address.
     fn offset(&self, address: IpAddr) -> Option<u128> {
         if !self.prefix.contains(&address) {
             return None;
         }
-        match (self.prefix.network(), address) {
+        let offset = match (self.prefix.network(), address) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
                 Some(u128::from(address.to_bits() - network.to_bits()))
             }
@@ -176,7 +183,8 @@ impl Pool {
                 Some(address.to_bits() - network.to_bits())
             }
             _ => None,
-        }
+        };
+        offset.filter(|offset| (RESERVED..=self.last).contains(offset))
     }
 }
 
@@ -241,6 +249,26 @@ mod tests {
         assert_eq!(take(later(31)).unwrap(), "10.0.0.2");
         let error = take(later(99)).unwrap_err();
         assert!(error.to_string().contains("all 5 are in use;"), "{error}");
+    }
+
+    #[test]
+    fn what_others_say_rests_is_given_after_that_and_the_ends_never() {
+        let start = Instant::now();
+        let mut pool = pool("10.0.0.0/29");
+        for number in 0..8 {
+            pool.rest(IpAddr::from([10, 0, 0, number]), start);
+        }
+        pool.rest(IpAddr::from([10, 0, 1, 3]), start);
+        assert_eq!((pool.status().used, pool.status().resting), (0, 5));
+        pool.allocate(start, REST).unwrap_err();
+        let given: Vec<String> = (0..5)
+            .map(|_| pool.allocate(start + REST, REST).unwrap().to_string())
+            .collect();
+        assert_eq!(
+            given,
+            [2, 3, 4, 5, 6].map(|number| format!("10.0.0.{number}"))
+        );
+        pool.allocate(start + REST, REST).unwrap_err();
     }
 
     #[test]

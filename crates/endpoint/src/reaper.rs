@@ -80,11 +80,7 @@ impl Shared {
             tracing::warn!(id, %error, "forgetting an endpoint at once");
             self.records.remove(id, slot.stored)?;
         }
-        {
-            let mut state = self.state();
-            state.release(id);
-            state.freed.push_back((Instant::now(), id));
-        }
+        self.state().release(id);
         self.config.at(Step::Freed)
     }
 
@@ -95,13 +91,14 @@ impl Shared {
                 let mut state = self.state();
                 let rested = |since: Instant| since.elapsed() >= self.config.quarantine;
                 match state.freed.front() {
-                    Some((since, id)) if rested(*since) => {
-                        let id = *id;
-                        state.freed.pop_front();
-                        id
+                    Some(freed) if rested(freed.since) => {
+                        state.freed.pop_front().and_then(|freed| freed.id)
                     }
                     _ => return,
                 }
+            };
+            let Some(id) = id else {
+                continue;
             };
             if let Err(error) = self.records.remove(id, Phase::Freed) {
                 tracing::warn!(id, %error, "a record of a freed endpoint is left");
@@ -119,7 +116,7 @@ impl Shared {
             let next = state
                 .freed
                 .front()
-                .map(|(since, _)| self.config.quarantine.saturating_sub(since.elapsed()));
+                .map(|freed| self.config.quarantine.saturating_sub(freed.since.elapsed()));
             if !state.doomed.is_empty() || next == Some(Duration::ZERO) {
                 return true;
             }

@@ -186,20 +186,26 @@ impl Shared {
         Ok(strays.len())
     }
 
-    /// Entries whose addresses no endpoint holds. While the state is locked, nobody gets one of them.
+    /// Entries whose addresses no endpoint holds. While the state is locked, nobody gets one of them, and then they rest: a
+    /// pod that has lost its record had them until now.
     fn remove_stray_entries(&self, seen: &Seen) -> Result<usize> {
-        let state = self.state();
+        let mut state = self.state();
         let held: HashSet<IpAddr> = state.addresses().collect();
         let seen = seen.entries.iter().flat_map(|entry| &entry.addresses);
-        let mut removed = 0;
+        let mut removed = Vec::new();
         for stray in seen.filter(|address| !held.contains(address)) {
             // What was seen may have been removed with its endpoint since.
             if self.datapath.endpoints().get(*stray)?.is_some() {
                 self.datapath.endpoints().remove(&[*stray])?;
-                removed += 1;
+                removed.push(*stray);
             }
         }
-        Ok(removed)
+        let count = removed.len();
+        if count > 0 {
+            state.rest(None, removed);
+            self.work.notify_one();
+        }
+        Ok(count)
     }
 }
 

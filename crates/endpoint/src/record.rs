@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attachment::Endpoint;
 use crate::error::{Error, Result};
+use crate::names::fnv;
 
 /// How far an endpoint has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,25 @@ struct Content {
     version: u32,
     boot_id: String,
     endpoint: Endpoint,
+    /// Of the endpoint. A byte that has changed could give an endpoint an address that is another's. None: of a version
+    /// that wrote none.
+    #[serde(default)]
+    checksum: Option<u64>,
+}
+
+impl Content {
+    fn new(boot_id: &str, endpoint: &Endpoint) -> io::Result<Self> {
+        Ok(Self {
+            version: VERSION,
+            boot_id: boot_id.to_owned(),
+            checksum: Some(checksum(endpoint)?),
+            endpoint: endpoint.clone(),
+        })
+    }
+}
+
+fn checksum(endpoint: &Endpoint) -> io::Result<u64> {
+    Ok(fnv(serde_json::to_vec(endpoint)?.into_iter()))
 }
 
 const VERSION: u32 = 1;
@@ -132,6 +152,10 @@ impl Records {
         if content.version != VERSION || content.endpoint.id != id {
             return Err("it is of another version or has another's name".to_owned());
         }
+        let sum = checksum(&content.endpoint).map_err(|error| error.to_string())?;
+        if content.checksum.is_some_and(|written| written != sum) {
+            return Err("its checksum is wrong".to_owned());
+        }
         Ok(Some((phase, content.endpoint)))
     }
 
@@ -139,12 +163,9 @@ impl Records {
     pub fn write(&self, endpoint: &Endpoint, phase: Phase) -> Result<()> {
         let path = self.path(endpoint.id, phase);
         let temporary = self.directory.join(format!("{}.{TEMPORARY}", endpoint.id));
-        let content = Content {
-            version: VERSION,
-            boot_id: self.boot_id.clone(),
-            endpoint: endpoint.clone(),
-        };
-        let written = write(&temporary, &content).and_then(|()| fs::rename(&temporary, &path));
+        let written = Content::new(&self.boot_id, endpoint)
+            .and_then(|content| write(&temporary, &content))
+            .and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|source| {
             let _ = fs::remove_file(&temporary);
             record_error("write", &path, source)
@@ -195,5 +216,136 @@ fn record_error(what: &'static str, path: &Path, source: io::Error) -> Error {
         what,
         path: path.to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::attachment::{Key, Pod};
+    use crate::ports::HostPort;
+
+    fn endpoint(id: u32) -> Endpoint {
+        Endpoint {
+            id,
+            key: Key::new("4f6c1d", "eth0"),
+            pod: Some(Pod {
+                namespace: "default".to_owned(),
+                name: "web".to_owned(),
+                uid: "0000-1111".to_owned(),
+            }),
+            sandbox: "/run/netns/cni-1".to_owned(),
+            netns_inode: 4_026_532_000,
+            netns_device: 4,
+            host_link: "mlh0123456789ab".to_owned(),
+            addresses: vec![
+                IpAddr::from([10, 244, 1, 7]),
+                "fd00:244:1::7".parse().unwrap(),
+            ],
+            mac: [10, 88, 10, 244, 1, 7],
+            host_mac: [10, 88, 169, 254, 1, 1],
+            mtu: 1450,
+            ports: vec![HostPort {
+                address: None,
+                protocol: 6,
+                port: 8080,
+                container_port: 80,
+            }],
+        }
+    }
+
+    /// A directory with one record, to be damaged.
+    struct Victim {
+        directory: tempfile::TempDir,
+        records: Records,
+        phase: Phase,
+        whole: Vec<u8>,
+    }
+
+    impl Victim {
+        fn new(phase: Phase) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let records = Records::open(directory.path(), "boot").unwrap();
+            records.write(&endpoint(17), phase).unwrap();
+            let whole = fs::read(records.path(17, phase)).unwrap();
+            Self {
+                directory,
+                records,
+                phase,
+                whole,
+            }
+        }
+
+        /// What the next start makes of these bytes: the record as it was, or nothing, and then no file.
+        fn survives(&self, bytes: &[u8]) -> bool {
+            let path = self.records.path(17, self.phase);
+            fs::write(&path, bytes).unwrap();
+            let found = self.records.load().unwrap();
+            let text = String::from_utf8_lossy(bytes);
+            match &found.records[..] {
+                [] => assert!(found.dropped == 1 && !path.exists(), "{text}"),
+                records => assert_eq!(records, [(self.phase, endpoint(17))], "{text}"),
+            }
+            let left = fs::read_dir(self.directory.path()).unwrap().count();
+            assert_eq!(left, found.records.len(), "{text}");
+            !found.records.is_empty()
+        }
+    }
+
+    #[test]
+    fn cut_at_any_byte_a_record_is_dropped() {
+        for phase in Phase::ALL {
+            let victim = Victim::new(phase);
+            for length in 0..victim.whole.len() {
+                let cut = &victim.whole[..length];
+                assert!(!victim.survives(cut));
+                // A file whose length reached the disk before its content.
+                let mut zeros = cut.to_vec();
+                zeros.resize(victim.whole.len(), 0);
+                assert!(!victim.survives(&zeros));
+                // And one over which an older, longer one shows.
+                assert!(!victim.survives(&[cut, &victim.whole[..]].concat()) || length == 0);
+            }
+            assert!(victim.survives(&victim.whole));
+        }
+    }
+
+    #[test]
+    fn with_any_bit_changed_a_record_is_dropped_or_reads_as_it_was() {
+        for phase in Phase::ALL {
+            let victim = Victim::new(phase);
+            let mut survivors = 0;
+            for at in 0..victim.whole.len() {
+                for bit in 0..8 {
+                    let mut bytes = victim.whole.clone();
+                    bytes[at] ^= 1 << bit;
+                    survivors += usize::from(victim.survives(&bytes));
+                }
+            }
+            // Letters of the checksum's own name, and of an address in the other case.
+            assert!(survivors < victim.whole.len() / 2, "{survivors}");
+        }
+    }
+
+    #[test]
+    fn what_an_interrupted_write_or_rename_leaves_is_one_record_or_none() {
+        let victim = Victim::new(Phase::Ready);
+        let temporary = victim.directory.path().join("17.temporary");
+        for length in 0..=victim.whole.len() {
+            fs::write(&temporary, &victim.whole[..length]).unwrap();
+            let found = victim.records.load().unwrap();
+            assert_eq!(found.records, [(Phase::Ready, endpoint(17))]);
+            assert!(!temporary.exists());
+        }
+    }
+
+    #[test]
+    fn a_record_without_a_checksum_is_taken_as_before() {
+        let victim = Victim::new(Phase::Ready);
+        let mut content: serde_json::Value = serde_json::from_slice(&victim.whole).unwrap();
+        content.as_object_mut().unwrap().remove("checksum");
+        assert!(victim.survives(content.to_string().as_bytes()));
     }
 }

@@ -35,6 +35,15 @@ pub struct Slot {
     pub ifindex: Option<u32>,
 }
 
+/// Addresses that rest. Kept beside the pools, because a prefix may become known, or come back, after them.
+#[derive(Debug)]
+pub struct Freed {
+    pub since: Instant,
+    /// The endpoint whose record says so. None: it had lost its record.
+    pub id: Option<u32>,
+    addresses: Vec<IpAddr>,
+}
+
 #[derive(Debug)]
 pub struct State {
     /// By number: everything but what is freed.
@@ -46,8 +55,8 @@ pub struct State {
     pools: Vec<Pool>,
     /// Closed endpoints whose links are to be deleted.
     pub doomed: Vec<u32>,
-    /// Records of freed endpoints, the oldest first.
-    pub freed: VecDeque<(Instant, u32)>,
+    /// What rests, the oldest first.
+    pub freed: VecDeque<Freed>,
     pub mtu: u32,
     pub stopping: bool,
     last_id: u32,
@@ -75,10 +84,7 @@ impl State {
         let phase = match stored {
             Phase::Ready => Phase::Ready,
             Phase::Adding | Phase::Deleting => Phase::Deleting,
-            Phase::Freed => {
-                self.freed.push_back((Instant::now(), id));
-                return self.rest(&endpoint.addresses);
-            }
+            Phase::Freed => return self.rest(Some(id), endpoint.addresses),
         };
         match phase {
             Phase::Ready => drop(self.keys.insert(endpoint.key.clone(), id)),
@@ -114,7 +120,19 @@ impl State {
                 .position(|old| old.prefix() == pool.prefix())
             {
                 Some(index) => *pool = self.pools.swap_remove(index),
-                None => self.addresses().for_each(|address| pool.occupy(address)),
+                None => {
+                    self.addresses().for_each(|address| pool.occupy(address));
+                    self.freed
+                        .iter()
+                        .flat_map(|freed| {
+                            freed
+                                .addresses
+                                .iter()
+                                .map(|address| (*address, freed.since))
+                        })
+                        .filter(|(address, _)| !self.holds(*address))
+                        .for_each(|(address, since)| pool.rest(address, since));
+                }
             }
         }
         self.pools = pools;
@@ -174,12 +192,7 @@ impl State {
     pub fn release(&mut self, id: u32) {
         self.condemn(id);
         if let Some(slot) = self.slots.remove(&id) {
-            let now = Instant::now();
-            for address in slot.endpoint.addresses {
-                self.pools
-                    .iter_mut()
-                    .for_each(|pool| pool.release(address, now));
-            }
+            self.rest(Some(id), slot.endpoint.addresses);
         }
     }
 
@@ -215,20 +228,20 @@ impl State {
         }
     }
 
-    fn rest(&mut self, addresses: &[IpAddr]) {
-        let held = |address: &IpAddr| self.holds(*address);
-        let free: Vec<IpAddr> = addresses
-            .iter()
-            .copied()
-            .filter(|address| !held(address))
-            .collect();
-        let now = Instant::now();
-        for address in free {
-            for pool in &mut self.pools {
-                pool.occupy(address);
-                pool.release(address, now);
-            }
+    /// Nobody gets these for a while, unless somebody has them already.
+    pub fn rest(&mut self, id: Option<u32>, mut addresses: Vec<IpAddr>) {
+        addresses.retain(|address| !self.holds(*address));
+        let since = Instant::now();
+        for address in &addresses {
+            self.pools
+                .iter_mut()
+                .for_each(|pool| pool.rest(*address, since));
         }
+        self.freed.push_back(Freed {
+            since,
+            id,
+            addresses,
+        });
     }
 
     /// One address of each pool, or none.
@@ -247,7 +260,10 @@ impl State {
     fn next_id(&mut self) -> u32 {
         loop {
             self.last_id = self.last_id.wrapping_add(1).max(1);
-            let resting = self.freed.iter().any(|(_, id)| *id == self.last_id);
+            let resting = self
+                .freed
+                .iter()
+                .any(|freed| freed.id == Some(self.last_id));
             if !resting && !self.slots.contains_key(&self.last_id) {
                 return self.last_id;
             }

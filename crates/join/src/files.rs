@@ -21,6 +21,8 @@ pub struct Written {
     paths: Vec<PathBuf>,
     trees: Vec<PathBuf>,
     replaced: Vec<Replaced>,
+    /// Links that led elsewhere before: where they are, and where they led.
+    relinked: Vec<(PathBuf, PathBuf)>,
 }
 
 /// A file as it was before.
@@ -83,13 +85,12 @@ impl Written {
     /// When it cannot be made; names it.
     pub fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
         self.parent(path)?;
-        let beside = temporary(path);
-        // A link left by a process that was killed here.
-        remove(&beside)?;
-        symlink(target, &beside)
-            .and_then(|()| fs::rename(&beside, path))
-            .map_err(|e| refused("make the link", path, &e))?;
-        self.paths.push(path.to_path_buf());
+        let before = fs::read_link(path).ok();
+        relink(path, target).map_err(|e| refused("make the link", path, &e))?;
+        match before {
+            Some(before) => self.relinked.push((path.to_path_buf(), before)),
+            None => self.paths.push(path.to_path_buf()),
+        }
         Ok(())
     }
 
@@ -103,6 +104,7 @@ impl Written {
         self.paths.clear();
         self.trees.clear();
         self.replaced.clear();
+        self.relinked.clear();
     }
 
     fn parent(&mut self, path: &Path) -> Result<()> {
@@ -123,6 +125,11 @@ impl Drop for Written {
         for before in self.replaced.drain(..).rev() {
             if let Err(error) = write(&before.path, before.mode, &before.content) {
                 tracing::warn!(path = %before.path.display(), %error, "not put back");
+            }
+        }
+        for (path, before) in self.relinked.drain(..).rev() {
+            if let Err(error) = relink(&path, &before) {
+                tracing::warn!(path = %path.display(), %error, "not put back");
             }
         }
         for path in self.paths.drain(..).rev() {
@@ -210,6 +217,17 @@ pub fn remove(path: &Path) -> Result<bool> {
     }
 }
 
+fn relink(path: &Path, target: &Path) -> io::Result<()> {
+    let beside = temporary(path);
+    // A link left by a process that was killed here.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    symlink(target, &beside)?;
+    fs::rename(&beside, path)
+}
+
 fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     let beside = temporary(path);
     let mut file = create(&beside, mode)?;
@@ -276,11 +294,15 @@ mod tests {
         let mut written = Written::new();
         written.file(&path, SECRET, "new").expect("written");
         assert_eq!(mode(&path), 0o600);
+        let link = root.path().join("l");
+        symlink("old", &link).expect("linked");
+        written.link(&link, Path::new("new")).expect("linked");
         drop(written);
         assert_eq!(
             (read(&path).expect("readable").as_str(), mode(&path)),
             ("old", 0o640)
         );
+        assert_eq!(fs::read_link(&link).expect("a link"), Path::new("old"));
     }
 
     #[test]

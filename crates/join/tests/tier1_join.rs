@@ -27,6 +27,7 @@ async fn failure(options: &Options, machine: &Machine) -> String {
     assert!(start.elapsed() < join::LIMIT, "{error:#}");
     let text = format!("{error:#}");
     assert!(!text.contains('\n'), "more than one line: {text}");
+    common::documented(&text);
     assert!(
         !text.contains("0123456789abcdef"),
         "the secret is shown: {text}"
@@ -630,6 +631,7 @@ async fn a_machine_with_leftovers() {
     let Err(error) = join::enroll(&cluster.options(), &machine).await else {
         panic!("joined")
     };
+    common::documented(&error.to_string());
     assert_has(
         &error.to_string(),
         &["ca.crt already exists", "malha reset", "[FileAvailable-"],
@@ -639,4 +641,71 @@ async fn a_machine_with_leftovers() {
         "old"
     );
     assert!(cluster.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_machine_that_has_joined() {
+    let cluster = Cluster::start(Behaviour::default()).await;
+    let (_root, machine) = machine();
+    let joined = join::enroll(&cluster.options(), &machine).await;
+    joined
+        .map(|enrolled| enrolled.keep())
+        .map_err(|e| format!("{e:#}"))
+        .expect("joins");
+    let before = files(&machine.paths.at("/"));
+    let Err(again) = join::enroll(&cluster.options(), &machine).await else {
+        panic!("joined twice")
+    };
+    common::documented(&format!("{again:#}"));
+    assert_eq!(files(&machine.paths.at("/")), before);
+}
+
+#[tokio::test]
+async fn a_user_who_is_not_root() {
+    let cluster = Cluster::start(Behaviour::default()).await;
+    let (_root, mut machine) = machine();
+    machine.privileged = false;
+    failure(&cluster.options(), &machine).await;
+    assert!(cluster.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_no_node_can_have() {
+    let cluster = Cluster::start(Behaviour::default()).await;
+    let (_root, machine) = machine();
+    let named = Options {
+        node_name: Some("under_score".to_owned()),
+        ..cluster.options()
+    };
+    failure(&named, &machine).await;
+}
+
+#[test]
+fn a_malformed_token() {
+    let pin = malha_bootstrap::pin::CaPin::of_public_key(b"");
+    let mut given = common::configuration(([127, 0, 0, 1], 1).into(), &[pin]);
+    if let Some(by_token) = &mut given.by_token {
+        by_token.token = Some("abcdef.9876543210fedcbA".to_owned());
+    }
+    let Err(error) = Options::new(given) else {
+        panic!("accepted")
+    };
+    let text = format!("{error:#}");
+    common::documented(&text);
+    assert!(!text.contains("9876543210fedc"), "{text}");
+}
+
+#[test]
+fn a_malformed_pin_and_none() {
+    for pins in [vec!["md5:00".to_owned()], vec![]] {
+        let pin = malha_bootstrap::pin::CaPin::of_public_key(b"");
+        let mut given = common::configuration(([127, 0, 0, 1], 1).into(), &[pin]);
+        if let Some(by_token) = &mut given.by_token {
+            by_token.ca_cert_hashes = pins;
+        }
+        let Err(error) = Options::new(given) else {
+            panic!("accepted")
+        };
+        common::documented(&format!("{error:#}"));
+    }
 }

@@ -21,7 +21,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use tempfile::TempDir;
-use tokio::net::UnixListener;
+use tokio::{io::AsyncWriteExt, net::UnixListener};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const PROGRAMS: [&str; 10] = [
@@ -130,6 +130,7 @@ async fn failure(options: &Options, machine: &Machine) -> String {
     let text = format!("{error:#}");
     assert!(start.elapsed() < join::LIMIT, "{text}");
     assert!(!text.contains('\n'), "more than one line: {text}");
+    common::documented(&text);
     assert_eq!(files(&machine.paths.at("/")), before, "{text}");
     text
 }
@@ -305,6 +306,35 @@ async fn a_socket_that_is_not_there() {
         &failure(&options, &machine).await,
         &["there is no socket", "/run/other.sock", "[CRI]"],
     );
+}
+
+#[tokio::test]
+async fn a_socket_of_something_else() {
+    let cluster = Cluster::start(Behaviour::default()).await;
+    let (_root, machine) = good_machine(Some(true));
+    let listener = UnixListener::bind(machine.paths.at("/run/other.sock")).expect("a socket");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"220 mail ready\r\n").await;
+        }
+    });
+    let options = given(&cluster, |given| {
+        given.cri_socket = Some("/run/other.sock".to_owned())
+    });
+    failure(&options, &machine).await;
+}
+
+#[tokio::test]
+async fn a_silent_container_runtime() {
+    let cluster = Cluster::start(Behaviour::default()).await;
+    let (_root, machine) = good_machine(Some(true));
+    // Connections are taken by the kernel, and nobody ever answers.
+    let path = machine.paths.at("/run/other.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
+    let options = given(&cluster, |given| {
+        given.cri_socket = Some("/run/other.sock".to_owned())
+    });
+    failure(&options, &machine).await;
 }
 
 #[tokio::test]

@@ -67,6 +67,18 @@ impl Cluster {
         }
     }
 
+    /// Merges a patch into what is at a path: an object, or its status.
+    pub async fn merge(&self, path: &str, patch: &Value) -> Result<()> {
+        let request = http::Request::patch(path)
+            .header(http::header::CONTENT_TYPE, "application/merge-patch+json")
+            .body(patch.to_string().into_bytes())
+            .context("cannot make a request")?;
+        let patched = self.client.request::<Value>(request).await;
+        patched
+            .map(drop)
+            .with_context(|| format!("cannot patch {path}"))
+    }
+
     /// Creates every object of a manifest, or replaces it where it exists; returns `kind/name` of each.
     pub async fn apply(&self, manifest: &str) -> Result<Vec<String>> {
         let mut names = Vec::new();

@@ -1,7 +1,7 @@
 //! A host: namespaces over an overlay of this machine's root.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -10,9 +10,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use tempfile::TempDir;
 
-use crate::{binaries, network::Switch};
+use crate::{binaries, janitor::Janitor, network::Switch};
 
 /// Makes control groups of its own, namespaces, and a root.
 const START: &str = include_str!("start.sh");
@@ -29,8 +28,8 @@ pub struct Host {
     holder: Child,
     /// PID 1 of the host, as this machine counts.
     pid: u32,
-    group: String,
-    directory: TempDir,
+    /// Dropped last, and so at work when nothing runs here any more.
+    _janitor: Janitor,
 }
 
 /// A program that takes the arguments of `kubeadm join`.
@@ -60,13 +59,15 @@ impl Host {
     pub fn start(switch: &Switch, name: &str, address: &str) -> Result<Self> {
         // Not in /tmp, which may be memory: containers' images go here.
         let directory = tempfile::Builder::new()
-            .prefix("malha-peer-")
+            .prefix(&format!("malha-peer-{}-", std::process::id()))
             .tempdir_in("/var/tmp")
-            .context("cannot make a directory in /var/tmp")?;
+            .context("cannot make a directory in /var/tmp")?
+            .keep();
         let group = format!("malha-peer-{}-{name}", std::process::id());
+        let janitor = Janitor::new(&group, &directory)?;
         let mut holder = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "sh", "-c", START, "start"])
-            .args([directory.path().as_os_str(), group.as_ref(), name.as_ref()])
+            .args([directory.as_os_str(), group.as_ref(), name.as_ref()])
             .env("HOSTS", format!("127.0.0.1 localhost\n{address} {name}\n"))
             .stdout(Stdio::piped())
             .spawn()
@@ -78,8 +79,7 @@ impl Host {
             address: address.to_owned(),
             pid: *pid.as_ref().unwrap_or(&0),
             holder,
-            group,
-            directory,
+            _janitor: janitor,
         };
         switch.connect(pid?, address)?;
         Ok(host)
@@ -179,14 +179,15 @@ impl Host {
         })
     }
 
-    /// Stands in for systemd: the kubelet starts as soon as its configuration is there.
+    /// Stands in for systemd: the kubelet starts as soon as its configuration is there, and `/run/kubelet-started` says
+    /// when, in seconds since 1970.
     ///
     /// # Errors
     /// When it cannot be started.
     pub fn watch_kubelet(&self) -> Result<()> {
         let script = "until [ -s /var/lib/kubelet/config.yaml ] && [ -s /var/lib/kubelet/kubeadm-flags.env ] && \
             { [ -s /etc/kubernetes/kubelet.conf ] || [ -s /etc/kubernetes/bootstrap-kubelet.conf ]; }; do sleep .05; done; \
-            . /var/lib/kubelet/kubeadm-flags.env; . /etc/default/kubelet; \
+            . /var/lib/kubelet/kubeadm-flags.env; . /etc/default/kubelet; date +%s.%N >/run/kubelet-started; \
             exec kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
             --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml \
             $KUBELET_KUBEADM_ARGS $KUBELET_EXTRA_ARGS";
@@ -199,9 +200,9 @@ impl Host {
     /// When something stays.
     pub fn forget(&self) -> Result<()> {
         self.shell(
-            "pkill -x kubelet || :; pkill -f kubelet/config.yaml || :; while pgrep -x kubelet >/dev/null; do sleep .05; done; \
+            "pkill -x kubelet || :; pkill -f '[k]ubelet/config.yaml' || :; while pgrep -x kubelet >/dev/null; do sleep .05; done; \
              for m in $(awk '$5 ~ \"^/var/lib/kubelet/\" {print $5}' /proc/self/mountinfo); do umount -l $m; done; \
-             rm -rf /etc/kubernetes /var/lib/kubelet/* /run/malha /var/log/malha",
+             rm -rf /etc/kubernetes /var/lib/kubelet/* /run/malha /var/log/malha /run/kubelet-started",
         )?;
         Ok(())
     }
@@ -235,22 +236,6 @@ impl Drop for Host {
         }
         let _ = self.holder.kill();
         let _ = self.holder.wait();
-        // The kernel takes a moment to let go of ended processes.
-        for _ in 0..100 {
-            let script = "find /sys/fs/cgroup -depth -path \"*/$0*\" -type d -exec rmdir {} + 2>/dev/null; \
-                          test -z \"$(find /sys/fs/cgroup -maxdepth 2 -name \"$0\")\"";
-            let gone = Command::new("sh")
-                .args(["-c", script, &self.group])
-                .status();
-            if gone.is_ok_and(|status| status.success()) {
-                break;
-            }
-            sleep(Duration::from_millis(50));
-        }
-        if env::var_os("MALHA_PEER_KEEP").is_some() {
-            eprintln!("{}: {}", self.name, self.directory.path().display());
-            self.directory.disable_cleanup(true);
-        }
     }
 }
 

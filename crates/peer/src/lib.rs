@@ -9,7 +9,9 @@
 //! else in `~/.cache/realk8s/bin`; etcd, containerd and kubectl in `PATH`.
 
 mod control_plane;
+pub mod faults;
 mod host;
+mod janitor;
 mod network;
 mod tree;
 

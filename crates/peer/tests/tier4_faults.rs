@@ -3,8 +3,11 @@
 
 mod common;
 
-use common::{Outcome, control_plane, host, malha};
-use malha_peer::{ControlPlane, Host, TOKEN};
+use common::{Outcome, control_plane, host, malha, say};
+use malha_peer::{
+    ControlPlane, Host, TOKEN,
+    faults::{Row, rows},
+};
 
 /// What a failed join may not take. `malha_join::join::LIMIT`.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -23,6 +26,9 @@ struct Fault {
 struct Bench<'a> {
     control_plane: &'a ControlPlane,
     host: &'a Host,
+    /// Another cluster, in whose place it could answer.
+    other: &'a Host,
+    rows: Vec<Row>,
 }
 
 impl Bench<'_> {
@@ -109,6 +115,12 @@ impl Bench<'_> {
             "too late"
         } else if !same {
             "something was changed"
+        } else if !self
+            .rows
+            .iter()
+            .any(|row| row.cause == fault.cause && row.describes(line))
+        {
+            "not as in docs/join.md"
         } else if !fault.says.iter().all(|part| line.contains(part)) {
             "cause or remedy is missing"
         } else {
@@ -126,12 +138,12 @@ fn of_the_way(b: &Bench) -> Vec<Fault> {
     let drop = |verb: &str| format!("iptables {verb} OUTPUT -p tcp --dport 6443 -j DROP");
     vec![
         b.of_words(
-            "nothing listens",
+            "nothing listens, the API server is down",
             b.words(&format!("{address}:6444"), TOKEN, pin),
             &["connection refused", "check address and port"],
         ),
         b.of_host(
-            "packets dropped",
+            "packets are dropped",
             &drop("-A"),
             &drop("-D"),
             &["is silent", "no firewall drops packets"],
@@ -143,12 +155,12 @@ fn of_the_way(b: &Bench) -> Vec<Fault> {
             &["no route to host", "ip route"],
         ),
         b.of_words(
-            "the router knows no way",
+            "no route",
             b.words("192.0.2.1:6443", TOKEN, pin),
             &["check the address and this machine's routes"],
         ),
         b.of_words(
-            "a name that leads nowhere",
+            "a name that leads nowhere, silent name servers",
             b.words("control.invalid:6443", TOKEN, pin),
             &[
                 "cannot find the address of \"control.invalid\"",
@@ -162,24 +174,34 @@ fn of_trust(b: &Bench) -> Vec<Fault> {
     let (endpoint, pin) = (b.control_plane.endpoint(), &b.control_plane.pin);
     let other = format!("sha256:{}", "0".repeat(64));
     let new = "malha token create --print-join-command";
+    let divert = |verb: &str| {
+        let there = &b.other.address;
+        format!("iptables -t nat {verb} OUTPUT -p tcp --dport 6443 -j DNAT --to {there}")
+    };
     vec![
+        b.of_host(
+            "somebody between with a CA of his own",
+            &divert("-A"),
+            &divert("-D"),
+            &["is not the pinned one", pin],
+        ),
         b.of_words(
-            "another CA",
+            "a wrong pin, another cluster",
             b.words(&endpoint, TOKEN, &other),
             &["is not the pinned one", pin, new],
         ),
         b.of_words(
-            "a token nobody knows",
+            "a token that is unknown, expired or deleted",
             b.words(&endpoint, "zzzzzz.0123456789abcdef", pin),
             &["does not know the token zzzzzz", new],
         ),
         b.of_words(
-            "an expired token",
+            "a token that is unknown, expired or deleted",
             b.words(&endpoint, "expire.0123456789abcdef", pin),
             &["does not know the token expire", "has expired", new],
         ),
         b.of_words(
-            "a wrong secret",
+            "a wrong secret in the token",
             b.words(&endpoint, "abcdef.fedcba9876543210", pin),
             &["the part after the dot is wrong", new],
         ),
@@ -263,7 +285,7 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
             &["ca.crt already exists", "malha reset"],
         ),
         b.of_host(
-            "a read-only /etc",
+            "a read-only file system",
             "mount --bind /etc /etc; mount -o remount,bind,ro /etc",
             "umount /etc",
             &["read-only", "remount,rw", "[Writable]"],
@@ -293,7 +315,7 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
         Fault {
             words: of_driver,
             ..b.of_host(
-                "another cgroup driver",
+                "a wrong cgroup driver",
                 &flags,
                 "rm /root/join.yaml",
                 &[
@@ -303,7 +325,7 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
             )
         },
         b.of_words(
-            "a socket of something else",
+            "a silent container runtime",
             b.with(&["--cri-socket", "/run/containerd/containerd.sock.ttrpc"]),
             &[
                 "does not answer within 2 s",
@@ -316,7 +338,7 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
             &["there is no socket /run/other.sock"],
         ),
         b.of_words(
-            "no name for a node",
+            "a name that no node can have",
             b.with(&["--node-name", "under_score"]),
             &["cannot be a node's name", "--node-name"],
         ),
@@ -340,7 +362,7 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
     // Last: the runtime does not come back.
     let silent = "pkill -STOP -x containerd";
     faults.push(b.of_host(
-        "a silent runtime",
+        "a silent container runtime",
         silent,
         "pkill -CONT -x containerd",
         &["does not answer within", "journalctl -u containerd"],
@@ -348,13 +370,13 @@ fn of_the_machine(b: &Bench) -> Vec<Fault> {
     let dead =
         "pkill -KILL -x containerd; while pgrep -x containerd >/dev/null; do sleep .05; done";
     faults.push(b.of_host(
-        "a dead runtime",
+        "a container runtime that has ended",
         dead,
         "rm -f /run/containerd/containerd.sock",
         &["nothing listens on", "systemctl start containerd"],
     ));
     faults.push(b.of_host(
-        "no runtime",
+        "no container runtime",
         "",
         "",
         &["no container runtime's socket was found", "--cri-socket"],
@@ -398,9 +420,13 @@ fn every_fault_ends_in_time_with_one_line_and_changes_nothing() {
             Ok(!info.contains("jws-kubeconfig-expire"))
         })
         .expect("it expires");
+    let other = control_plane.host(2).expect("a host");
+    say(&other, &malha(), &["init", "--token", TOKEN]).ok();
     let bench = Bench {
         control_plane: &control_plane,
         host: &host,
+        other: &other,
+        rows: rows().expect("the table of docs/join.md"),
     };
     let faults: Vec<Fault> = [of_the_way, of_trust, of_the_machine]
         .iter()

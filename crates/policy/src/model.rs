@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1 as core;
 
 use crate::api::{AddressSet, ClusterNetworkPolicy, MalhaPolicy, NetworkPolicy, STAGED_ANNOTATION};
@@ -143,6 +144,17 @@ pub struct FailSafe {
     pub egress: Vec<(Transport, u16)>,
 }
 
+/// What decides besides objects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Ports of nodes that stay open.
+    pub fail_safe: FailSafe,
+    /// The ranges that pods have their addresses from. Who has one of them and is not known is a pod that may turn out
+    /// to be any: rules for pods that allow do not match it, and those that deny or pass deny it. A pod that starts is
+    /// so never let through for being new.
+    pub pod_ranges: Vec<IpNet>,
+}
+
 /// All that decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cluster {
@@ -156,8 +168,8 @@ pub struct Cluster {
     pub policies: BTreeMap<ObjectRef, Policy>,
     /// By name.
     pub address_sets: BTreeMap<String, AddressSet>,
-    /// Ports of nodes that stay open.
-    pub fail_safe: FailSafe,
+    /// What is no object.
+    pub settings: Settings,
 }
 
 impl Default for FailSafe {

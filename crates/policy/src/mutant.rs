@@ -100,6 +100,8 @@ mod switch {
         PolicyRemovalIgnored,
         /// A changed address set is not looked at.
         AddressSetStale,
+        /// A pod that is not known is let through where others are denied.
+        UnknownPodIsNobody,
         /// The endpoint's table is changed before the new table is filled.
         TableFlippedEarly,
         /// Old identities are dropped before the addresses have their new ones.

@@ -2,6 +2,7 @@
 
 mod cni;
 mod footprint;
+mod join;
 mod lab;
 mod report;
 mod stats;
@@ -28,6 +29,8 @@ enum Part {
     Traffic,
     /// Memory, sizes, the time to join.
     Footprint,
+    /// Joining a control plane of real kubeadm, beside `kubeadm join`.
+    Join,
     /// What runs inside a node.
     #[command(hide = true)]
     Inside { effort: String },
@@ -43,7 +46,12 @@ fn main() -> Result<()> {
         Some(Part::Cni) => println!("{}", calls(quick)?),
         Some(Part::Traffic) => println!("{}", paths(quick)?),
         Some(Part::Footprint) => println!("{}", size(quick)?),
-        None => println!("{}\n{}\n{}", calls(quick)?, paths(quick)?, size(quick)?),
+        Some(Part::Join) => println!("{}", join::run(joins(quick))?),
+        None => {
+            for part in [calls, paths, size, joining] {
+                println!("{}", part(quick)?);
+            }
+        }
     }
     Ok(())
 }
@@ -83,6 +91,15 @@ fn paths(quick: bool) -> Result<String> {
         traffic::run("overlay", effort)?,
         traffic::run("direct", effort)?
     ))
+}
+
+fn joins(quick: bool) -> usize {
+    if quick { 1 } else { 10 }
+}
+
+/// Skipped, and said so, where the programs of Kubernetes are missing.
+fn joining(quick: bool) -> Result<String> {
+    join::run_or_skip(joins(quick))
 }
 
 fn size(quick: bool) -> Result<String> {

@@ -123,11 +123,16 @@ impl Kubelet {
 
     /// Starts it: through systemd where it runs. Elsewhere whoever looks after it may have started it already, now that
     /// its files are there; else it is started here.
-    pub(super) async fn start(&self, machine: &Machine, node_name: &str) -> Result<Started> {
+    pub(super) async fn start(
+        &self,
+        machine: &Machine,
+        node_name: &str,
+        units: &mut Written,
+    ) -> Result<Started> {
         let paths = &machine.paths;
         let daemon = Daemon::foreign(KUBELET, paths);
         if paths.has_systemd() {
-            self.write_units(paths)?;
+            self.write_units(paths, units)?;
         } else if let Some(started) = daemon.adopt(machine.patience).await {
             machine.progress.step(
                 "kubelet-start",
@@ -149,7 +154,7 @@ impl Kubelet {
     }
 
     /// A unit and its drop-in, as kubeadm's packages have them, where the kubelet was installed without.
-    fn write_units(&self, paths: &Paths) -> Result<()> {
+    fn write_units(&self, paths: &Paths, written: &mut Written) -> Result<()> {
         let directories = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"]
             .map(|base| paths.at(base).join("systemd/system"));
         let exists = |name: &str| {
@@ -157,7 +162,6 @@ impl Kubelet {
                 .iter()
                 .any(|directory| directory.join(name).exists())
         };
-        let mut written = Written::new();
         if !exists("kubelet.service") {
             written.file(&unit_file(paths), PUBLIC, unit(&self.program))?;
         }
@@ -168,7 +172,6 @@ impl Kubelet {
                 drop_in(&self.program),
             )?;
         }
-        written.keep();
         Ok(())
     }
 }

@@ -124,7 +124,9 @@ async fn enroll_by(options: &Options, machine: &Machine, until: Instant) -> Resu
 /// Those of [`enroll`] up to the certificate request.
 pub async fn rehearse(options: &Options, machine: &Machine) -> Result<String> {
     let until = Instant::now() + options.limit.saturating_sub(UNDOING);
-    let prepared = Prepared::new(options, machine, until).await?;
+    let prepared = timeout_at(until, Prepared::new(options, machine, until))
+        .await
+        .map_err(|_| prepare::slow(options))??;
     let mut text = format!(
         "[dryrun] Would ask {} for the certificate of node {:?}\n",
         prepared.found.server.url(),
@@ -167,7 +169,12 @@ impl Enrolled {
             kubelet_limit: self.kubelet_limit,
             healthz: self.config.healthz(),
         };
-        self.runner.start(&self.machine, start, registered).await?;
+        let mut units = Written::new();
+        let started = self
+            .runner
+            .start(&self.machine, start, &mut units, registered);
+        started.await?;
+        units.keep();
         // The node is registered and its kubelet runs: from here on there is no way back.
         if let Some(socket) = self.runner.cri_socket()
             && let Err(error) = registration::annotate(&self.client, &self.node_name, &socket).await

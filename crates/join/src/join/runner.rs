@@ -16,6 +16,7 @@ use super::{
 use crate::{
     daemon::{Daemon, Invocation},
     endpoint::Endpoint,
+    files::Written,
     machine::Machine,
     preflight::Checks,
 };
@@ -163,11 +164,13 @@ impl Runner {
         arguments
     }
 
-    /// Starts it and waits until `registered`; a kubelet that ends is not waited for.
+    /// Starts it and waits until `registered`; a kubelet that ends is not waited for. Its unit goes into
+    /// `units`, if the machine lacks one.
     pub(super) async fn start(
         &self,
         machine: &Machine,
         start: Start<'_>,
+        units: &mut Written,
         mut registered: impl AsyncFnMut() -> Result<(), String>,
     ) -> Result<()> {
         let node_name = start.node_name;
@@ -185,7 +188,7 @@ impl Runner {
                 )
             }
             Runner::Kubelet(kubelet) => (
-                kubelet.start(machine, node_name).await?,
+                kubelet.start(machine, node_name, units).await?,
                 start.kubelet_limit,
             ),
         };

@@ -351,6 +351,22 @@ impl Server {
     }
 }
 
+/// Holds what a failed join says against the rows of docs/join.md that name this test, if any do.
+pub fn documented(line: &str) {
+    let thread = std::thread::current();
+    let test = format!(
+        "{}::{}",
+        env!("CARGO_CRATE_NAME"),
+        thread.name().expect("a test's thread has its name")
+    );
+    let mut rows = malha_peer::faults::rows().expect("the table of docs/join.md");
+    rows.retain(|row| row.test == test);
+    assert!(
+        rows.is_empty() || rows.iter().any(|row| row.describes(line)),
+        "not as in docs/join.md: {line}\n{rows:#?}"
+    );
+}
+
 /// A Kubernetes `Status`.
 pub fn refusal(code: u16, message: &str) -> (u16, Value) {
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code});

@@ -20,6 +20,8 @@ pub struct LinkedRule {
     pub action: RuleAction,
     /// Tokens, sorted.
     pub peers: Option<Vec<u32>>,
+    /// Pods are among the peers.
+    pub asks_pods: bool,
     /// As in the program.
     pub ports: Option<Vec<PortMatch>>,
     /// As in the program.
@@ -69,8 +71,17 @@ pub struct Chain {
     pub safe_rule: u32,
     /// See `safe_rule`.
     pub own_node_rule: u32,
-    /// The token of the own node.
+    /// The tokens that the compiler gives itself.
+    pub fixed: Fixed,
+}
+
+/// The numbers of tokens that no rule asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed {
+    /// [`crate::read::Token::OwnNode`].
     pub own_node: u32,
+    /// [`crate::read::Token::UnknownPod`].
+    pub unknown: u32,
 }
 
 /// A decision, with the number of its rule.
@@ -104,12 +115,12 @@ impl Linked {
 }
 
 impl Chain {
-    /// From programs in their order. Nothing if there is none.
+    /// From programs in their order.
     pub fn new(
         key: ChainKey,
         programs: Vec<Arc<Linked>>,
         safe: &FailSafe,
-        (rules, own_node): (&mut Rules, u32),
+        (rules, fixed): (&mut Rules, Fixed),
     ) -> Self {
         let direction = key.direction;
         let safe = match direction {
@@ -123,7 +134,7 @@ impl Chain {
             safe,
             safe_rule: rules.number(RuleRef::FailSafe(direction)),
             own_node_rule: rules.number(RuleRef::OwnNode(direction)),
-            own_node,
+            fixed,
         }
     }
 
@@ -135,8 +146,9 @@ impl Chain {
             .flatten()
             .copied()
             .collect();
+        all.insert(self.fixed.unknown);
         if !self.key.host {
-            all.insert(self.own_node);
+            all.insert(self.fixed.own_node);
         }
         all
     }
@@ -220,7 +232,7 @@ impl Chain {
     }
 
     fn is_own_node(&self, peer: &Peer<'_>) -> bool {
-        !self.key.host && peer.has(self.own_node) && !mutant!(OwnNodeForgotten)
+        !self.key.host && peer.has(self.fixed.own_node) && !mutant!(OwnNodeForgotten)
     }
 
     fn tier(
@@ -243,34 +255,7 @@ impl Chain {
         for program in self.programs.iter().filter(counts) {
             isolation.get_or_insert(program.isolation[direction as usize]);
             for rule in program.rules(direction).into_iter().flatten() {
-                if !rule
-                    .peers
-                    .as_ref()
-                    .is_none_or(|tokens| peer.has_any(tokens))
-                {
-                    continue;
-                }
-                for span in self.spans(rule, peer, lane) {
-                    let taken = open.take(span);
-                    let allow = match rule.action {
-                        RuleAction::Pass if mutant!(PassIgnored) => {
-                            open.add(taken);
-                            continue;
-                        }
-                        RuleAction::Pass if !mutant!(PassAllows) => {
-                            passed.extend(taken);
-                            continue;
-                        }
-                        RuleAction::Deny => false,
-                        RuleAction::Allow | RuleAction::Pass => true,
-                    };
-                    let decision = Decision {
-                        allow,
-                        log: rule.log,
-                        rule: rule.number,
-                    };
-                    decided.extend(taken.into_iter().map(|span| (span, decision)));
-                }
+                self.rule(rule, (peer, lane), (open, &mut passed), decided);
             }
         }
         open.add(passed);
@@ -293,8 +278,64 @@ impl Chain {
         }
     }
 
-    /// The ports of a protocol that a rule is about.
-    fn spans(&self, rule: &LinkedRule, peer: &Peer<'_>, lane: Option<Transport>) -> Vec<Span> {
+    /// Let a rule take its share.
+    fn rule(
+        &self,
+        rule: &LinkedRule,
+        (peer, lane): (&Peer<'_>, Option<Transport>),
+        (open, passed): (&mut Spans, &mut Vec<Span>),
+        decided: &mut Vec<(Span, Decision)>,
+    ) {
+        let matches = rule
+            .peers
+            .as_ref()
+            .is_none_or(|tokens| peer.has_any(tokens));
+        let unknown = peer.has(self.fixed.unknown)
+            && rule.action != RuleAction::Allow
+            && !mutant!(UnknownPodIsNobody);
+        let maybe = unknown && rule.asks_pods;
+        if !(matches || maybe) {
+            return;
+        }
+        let named = rule
+            .ports
+            .iter()
+            .flatten()
+            .any(|port| matches!(port, PortMatch::Named { .. }));
+        let theirs = self.key.direction == Direction::Egress && named;
+        // An unknown pod may be one that the rule denies, or have the port that it denies.
+        let doubt = unknown && (!matches || theirs);
+        for span in self.spans(rule, (peer, lane), doubt && theirs) {
+            let taken = open.take(span);
+            let allow = match rule.action {
+                _ if doubt => false,
+                RuleAction::Pass if mutant!(PassIgnored) => {
+                    open.add(taken);
+                    continue;
+                }
+                RuleAction::Pass if !mutant!(PassAllows) => {
+                    passed.extend(taken);
+                    continue;
+                }
+                RuleAction::Deny => false,
+                RuleAction::Allow | RuleAction::Pass => true,
+            };
+            let decision = Decision {
+                allow,
+                log: rule.log,
+                rule: rule.number,
+            };
+            decided.extend(taken.into_iter().map(|span| (span, decision)));
+        }
+    }
+
+    /// The ports of a protocol that a rule is about. In doubt, a name is every port.
+    fn spans(
+        &self,
+        rule: &LinkedRule,
+        (peer, lane): (&Peer<'_>, Option<Transport>),
+        doubt: bool,
+    ) -> Vec<Span> {
         let Some(ports) = &rule.ports else {
             return vec![FULL];
         };
@@ -314,6 +355,9 @@ impl Chain {
                     last,
                 } if *protocol == lane => spans.push((*first, *last)),
                 PortMatch::Range { .. } => {}
+                PortMatch::Named { protocol, .. } if doubt => {
+                    spans.extend(protocol.is_none_or(|p| p == lane).then_some(FULL));
+                }
                 PortMatch::Named { name, protocol } => {
                     let named = self.named(peer, name).filter(|n| n.protocol == lane);
                     let named = named.filter(|n| protocol.is_none_or(|p| p == n.protocol));

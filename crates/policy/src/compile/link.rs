@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     model::{Direction, NamedPort, Namespace, Node, Pod},
-    read::{PortMatch, Program, ProgramSubject, Rule, Token},
+    read::{Block, PortMatch, Program, ProgramSubject, Rule, Token},
 };
 
 /// What is new with a program.
@@ -62,14 +62,19 @@ fn link_rule(
     direction: Direction,
     (tokens, news): (&mut Tokens, &mut News),
 ) -> LinkedRule {
+    let asks_pods = rule
+        .peers
+        .iter()
+        .flatten()
+        .any(|t| matches!(t, Token::Pods(_)));
     let peers = rule.peers.as_ref().map(|list| {
-        let distinct: BTreeSet<&Token> = list.iter().collect();
+        let distinct = distinct(list);
         let mut numbers = Vec::with_capacity(distinct.len());
         for token in distinct {
-            let (number, is_new) = tokens.acquire(token);
+            let (number, is_new) = tokens.acquire(&token);
             numbers.push(number);
             if is_new {
-                news.tokens.push(token.clone());
+                news.tokens.push(token);
             }
         }
         numbers.sort_unstable();
@@ -85,10 +90,30 @@ fn link_rule(
     LinkedRule {
         action: rule.action,
         peers,
+        asks_pods,
         ports: rule.ports.clone(),
         log: rule.log,
         number,
     }
+}
+
+/// The tokens of a rule, once each, and all its blocks as one.
+fn distinct(list: &[Token]) -> BTreeSet<Token> {
+    let mut all: BTreeSet<Token> = list
+        .iter()
+        .filter(|t| t.blocks().next().is_none())
+        .cloned()
+        .collect();
+    let mut blocks: BTreeSet<Block> = list.iter().flat_map(Token::blocks).cloned().collect();
+    match (blocks.len(), blocks.pop_first()) {
+        (1, Some(block)) => drop(all.insert(Token::Block(block))),
+        (_, Some(first)) => {
+            blocks.insert(first);
+            all.insert(Token::AnyBlock(Arc::new(blocks)));
+        }
+        (_, None) => {}
+    }
+    all
 }
 
 fn names(ports: &[PortMatch]) -> impl Iterator<Item = &str> {

@@ -18,9 +18,11 @@ mod classes;
 mod engine;
 mod identities;
 mod link;
+mod observe;
 mod rows;
 mod rules;
 mod spans;
+mod stages;
 mod tables;
 mod tokens;
 

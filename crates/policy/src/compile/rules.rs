@@ -1,5 +1,5 @@
 //! Rules by number, as the kernel counts them.
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use crate::{
     maps::NO_RULE,
@@ -31,6 +31,24 @@ pub enum RuleRef {
         /// The direction.
         direction: Direction,
     },
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("no policy decides"),
+            Self::OwnNode(direction) => write!(f, "{direction} of a pod and its own node"),
+            Self::FailSafe(direction) => write!(f, "{direction} of a fail-safe port of the node"),
+            Self::Rule {
+                object,
+                direction,
+                index,
+            } => write!(f, "{object}, {direction} rule {index}"),
+            Self::Isolated { object, direction } => {
+                write!(f, "isolated by {object}, no {direction} rule matches")
+            }
+        }
+    }
 }
 
 /// Numbers of rules. A rule that comes again has its old number, so that counters go on.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use crate::{
     model::{NamedPort, Namespace, Node, Pod},
     mutant::mutant,
-    read::{NamespaceMatch, Token},
+    read::{Block, NamespaceMatch, Token},
 };
 
 /// Numbers of tokens, how many rules ask for each, and indexes by what it takes to match.
@@ -20,7 +20,8 @@ pub struct Tokens {
     /// Pod selectors by the labels of namespaces.
     labelled: BTreeSet<u32>,
     nodes: BTreeSet<u32>,
-    blocks: HashMap<IpNet, BTreeSet<u32>>,
+    /// Blocks by their range, with their tokens.
+    blocks: HashMap<IpNet, BTreeSet<(u32, Block)>>,
     boundaries: BTreeMap<IpNet, usize>,
     port_names: HashMap<String, usize>,
     ports: HashMap<String, BTreeSet<u32>>,
@@ -69,16 +70,15 @@ impl Tokens {
             Token::Nodes(_) => {
                 self.nodes.insert(number);
             }
-            Token::Block(block) => {
-                self.blocks.entry(block.cidr).or_default().insert(number);
-                for prefix in block.boundaries() {
-                    *self.boundaries.entry(prefix).or_default() += 1;
-                }
+            Token::Block(_) | Token::AnyBlock(_) => {
+                token
+                    .blocks()
+                    .for_each(|block| self.index_block(block, number));
             }
             Token::Port { name, .. } => {
                 self.ports.entry(name.clone()).or_default().insert(number);
             }
-            Token::OwnNode => {}
+            Token::OwnNode | Token::UnknownPod => {}
         }
     }
 
@@ -104,20 +104,39 @@ impl Tokens {
             Token::Nodes(_) => {
                 self.nodes.remove(&number);
             }
-            Token::Block(block) => {
-                remove(&mut self.blocks, &block.cidr, number);
-                for prefix in block.boundaries() {
-                    let count = self.boundaries.entry(prefix).or_default();
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.boundaries.remove(&prefix);
-                    }
-                }
+            Token::Block(_) | Token::AnyBlock(_) => {
+                token
+                    .blocks()
+                    .for_each(|block| self.forget_block(block, number));
             }
             Token::Port { name, .. } => remove(&mut self.ports, name, number),
-            Token::OwnNode => {}
+            Token::OwnNode | Token::UnknownPod => {}
         }
         Some(token)
+    }
+
+    fn index_block(&mut self, block: &Block, number: u32) {
+        let same_range = self.blocks.entry(block.cidr).or_default();
+        same_range.insert((number, block.clone()));
+        for prefix in block.boundaries() {
+            *self.boundaries.entry(prefix).or_default() += 1;
+        }
+    }
+
+    fn forget_block(&mut self, block: &Block, number: u32) {
+        if let Some(same_range) = self.blocks.get_mut(&block.cidr) {
+            same_range.remove(&(number, block.clone()));
+            if same_range.is_empty() {
+                self.blocks.remove(&block.cidr);
+            }
+        }
+        for prefix in block.boundaries() {
+            let count = self.boundaries.entry(prefix).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.boundaries.remove(&prefix);
+            }
+        }
     }
 
     /// One more rule resolves this name at the receiver. Whether the name is new.
@@ -239,10 +258,8 @@ impl Tokens {
     pub fn of_prefix(&self, prefix: &IpNet, into: &mut Vec<u32>) {
         let mut around = Some(*prefix);
         while let Some(cidr) = around {
-            for number in self.blocks.get(&cidr).into_iter().flatten() {
-                if let Some((Token::Block(block), _)) = self.known.get(number)
-                    && block.contains(prefix)
-                {
+            for (number, block) in self.blocks.get(&cidr).into_iter().flatten() {
+                if block.contains(prefix) {
                     into.push(*number);
                     if mutant!(OneBlockPerPrefix) {
                         break;

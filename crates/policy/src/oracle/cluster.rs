@@ -89,7 +89,16 @@ fn matches(question: &Question<'_>, rule: &ClusterRule) -> Result<bool, ()> {
         }
         is_peer |= peer(question, item)?;
     }
-    Ok(ports::matches(question, rule.protocols.as_ref())? && is_peer)
+    let is_port = ports::matches(question, rule.protocols.as_ref())?;
+    let asks_pods = rule
+        .peers
+        .iter()
+        .any(|p| p.namespaces.is_some() || p.pods.is_some());
+    question.weigh(
+        (is_peer, asks_pods),
+        (is_port, named),
+        rule.action == Action::Accept,
+    )
 }
 
 /// "Exactly one of the fields must be set for a given peer." Nodes and networks are for egress.

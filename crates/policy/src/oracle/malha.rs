@@ -74,7 +74,15 @@ fn matches(question: &Question<'_>, rule: &MalhaRule) -> Result<bool, ()> {
     for item in rule.peers.iter().flatten() {
         is_peer |= peer(question, item)?;
     }
-    Ok(ports::matches(question, rule.protocols.as_ref())? && is_peer)
+    let is_port = ports::matches(question, rule.protocols.as_ref())?;
+    let asks_pods = rule.peers.iter().flatten().any(|p| p.pods.is_some());
+    let named = rule
+        .protocols
+        .iter()
+        .flatten()
+        .any(|p| p.destination_named_port.is_some());
+    let allows = rule.action == MalhaAction::Allow;
+    question.weigh((is_peer, asks_pods), (is_port, named), allows)
 }
 
 /// Exactly one field is set.

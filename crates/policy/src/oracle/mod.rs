@@ -73,7 +73,9 @@ pub enum Party<'a> {
     Pod(&'a Pod),
     /// A node, or a pod in its network.
     Node(&'a Node),
-    /// Neither.
+    /// A pod that is not known (yet): see [`crate::model::Settings::pod_ranges`].
+    Unknown,
+    /// None of them.
     World,
 }
 
@@ -119,7 +121,12 @@ pub fn party<'a>(cluster: &'a Cluster, address: IpAddr) -> Party<'a> {
         .nodes
         .values()
         .find(|n| n.addresses.contains(&address));
-    node.map_or(Party::World, Party::Node)
+    let mut ranges = cluster.settings.pod_ranges.iter();
+    let otherwise = match ranges.any(|range| range.contains(&address)) {
+        true => Party::Unknown,
+        false => Party::World,
+    };
+    node.map_or(otherwise, Party::Node)
 }
 
 /// Whether the flow passes, and why.
@@ -127,7 +134,7 @@ pub fn verdict(cluster: &Cluster, flow: &Flow, view: View) -> Answer {
     let source = party(cluster, flow.source);
     let destination = party(cluster, flow.destination);
     // "A Pod cannot block access to itself."
-    if source == destination && source != Party::World {
+    if source == destination && !matches!(source, Party::World | Party::Unknown) {
         return Answer::default();
     }
     let ask = |direction, subject, peer, peer_address| {
@@ -153,7 +160,7 @@ pub fn verdict(cluster: &Cluster, flow: &Flow, view: View) -> Answer {
 impl Question<'_> {
     fn answer(&self) -> Option<Side> {
         let (allowed, reason) = match self.subject {
-            Party::World => return None,
+            Party::World | Party::Unknown => return None,
             Party::Node(_) => self.host(),
             Party::Pod(pod) => self.pod(pod),
         }
@@ -168,8 +175,8 @@ impl Question<'_> {
     /// A node: its fail-safe ports, then the policies for nodes.
     fn host(&self) -> Word {
         let safe = match self.direction {
-            Direction::Ingress => &self.cluster.fail_safe.ingress,
-            Direction::Egress => &self.cluster.fail_safe.egress,
+            Direction::Ingress => &self.cluster.settings.fail_safe.ingress,
+            Direction::Egress => &self.cluster.settings.fail_safe.egress,
         };
         let safe = safe
             .iter()
@@ -204,6 +211,30 @@ impl Question<'_> {
             .iter()
             .filter(move |(object, _)| object.kind == kind);
         all.filter(|(_, policy)| self.view == View::WithStaged || !policy.is_staged())
+    }
+
+    /// What a rule says that matches for sure, not at all, or only if an unknown pod is who it may be. `Err`: deny, if
+    /// the rule does not allow.
+    fn weigh(
+        &self,
+        (is_peer, asks_pods): (bool, bool),
+        (is_port, asks_name): (bool, bool),
+        allows: bool,
+    ) -> Result<bool, ()> {
+        let is_unknown = self.peer == Party::Unknown;
+        let maybe_peer = is_unknown && asks_pods;
+        let maybe_port = is_unknown
+            && asks_name
+            && self.direction == Direction::Egress
+            && Transport::from_number(self.protocol).is_some();
+        let sure = is_peer && is_port;
+        let possible = (is_peer || maybe_peer) && (is_port || maybe_port);
+        let in_doubt = possible
+            && (!is_peer || (is_unknown && asks_name && self.direction == Direction::Egress));
+        match in_doubt && !allows {
+            true => Err(()),
+            false => Ok(sure),
+        }
     }
 
     /// Whether the receiver names its port `name` with this protocol and port of the flow.

@@ -74,8 +74,11 @@ fn directions(spec: &NetworkPolicySpec, problems: &mut Problems) -> (bool, bool)
     }
     if types.is_empty() {
         let has_rules = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
-        let egress =
-            (has_rules && !mutant!(EgressTypeNotImplied)) || mutant!(EgressTypeAlwaysImplied);
+        let implied = has_rules && !mutant!(EgressTypeNotImplied);
+        let egress = match mutant!(EgressTypeAlwaysImplied) {
+            true => true,
+            false => implied,
+        };
         return (true, egress);
     }
     let has = |kind: &str| types.iter().any(|t| t == kind);

@@ -9,6 +9,7 @@ mod kubernetes;
 mod malha;
 mod parts;
 mod selector;
+mod text;
 
 use std::collections::BTreeMap;
 

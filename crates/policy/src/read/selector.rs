@@ -1,5 +1,5 @@
 //! What rules select by: normalized, comparable, so that equal selectors of different policies are one.
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -19,6 +19,8 @@ pub enum Token {
     Nodes(Matcher),
     /// An address in the block.
     Block(Block),
+    /// An address in any of the blocks. The compiler makes one of all blocks of a rule, for they need not be told apart.
+    AnyBlock(Arc<BTreeSet<Block>>),
     /// A pod that names this port so. In force with the name, by whichever rule.
     Port {
         /// The name.
@@ -30,6 +32,8 @@ pub enum Token {
     },
     /// An address of the node whose tables these are.
     OwnNode,
+    /// An address of the pods' ranges that nobody known has.
+    UnknownPod,
 }
 
 /// Pods by namespace, labels and service account.
@@ -79,6 +83,16 @@ pub struct Block {
 }
 
 impl Matcher {
+    /// The conditions, in the order of their kinds.
+    pub fn requirements(&self) -> impl Iterator<Item = &Requirement> {
+        self.0.iter()
+    }
+
+    /// Whether there is no condition.
+    pub fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether the labels meet every condition.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| match requirement {
@@ -157,6 +171,19 @@ impl PodSelector {
     /// Whether the pod is selected.
     pub fn matches(&self, pod: &Pod, namespace: Option<&Namespace>) -> bool {
         self.namespace.matches(&pod.namespace, namespace) && self.matches_in_namespace(pod)
+    }
+}
+
+impl Token {
+    /// The blocks, if that is what it is about.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        let (one, many) = match self {
+            Self::Block(block) => (Some(block), None),
+            Self::AnyBlock(blocks) => (None, Some(blocks)),
+            _ => (None, None),
+        };
+        one.into_iter()
+            .chain(many.into_iter().flat_map(|blocks| blocks.iter()))
     }
 }
 

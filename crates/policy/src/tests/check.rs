@@ -38,7 +38,7 @@ impl Compiled {
             .chain(NODES.map(str::to_owned))
             .collect();
         let nodes = names.into_iter().map(|name| {
-            let mut engine = Engine::new(name.clone(), cluster.fail_safe.clone());
+            let mut engine = Engine::new(name.clone(), cluster.settings.clone());
             let mut maps = Maps::default();
             maps.apply(&engine.apply(changes(cluster)).ops);
             (name, (engine, maps))
@@ -57,7 +57,7 @@ impl Compiled {
     /// What the datapath of the party's node says; nothing for the world.
     pub fn side(&self, party: Party<'_>, lookup: Lookup) -> Option<Option<Named>> {
         let (node, endpoint) = match party {
-            Party::World => return None,
+            Party::World | Party::Unknown => return None,
             Party::Node(node) => (&node.name, Endpoint::Host),
             Party::Pod(pod) => (&pod.node, Endpoint::Pod(pod.key())),
         };

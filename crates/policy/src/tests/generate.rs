@@ -10,14 +10,23 @@ use super::{
 };
 use crate::{
     compile::{Change, changes},
-    model::{Cluster, FailSafe, Flow, Labels, NamedPort, Namespace, Node, Pod, Transport},
+    model::{
+        Cluster, FailSafe, Flow, Labels, NamedPort, Namespace, Node, Pod, Settings, Transport,
+    },
 };
 
 pub const NAMESPACES: [&str; 3] = ["one", "two", "three"];
 pub const NODES: [&str; 2] = ["north", "south"];
 pub const ACCOUNTS: [&str; 2] = ["default", "robot"];
-/// Addresses of nobody.
-pub const OUTSIDE: [&str; 4] = ["192.0.2.1", "192.0.2.200", "8.8.8.8", "2001:db8::1"];
+/// Addresses of nobody; the last two are of pods that are not known, where the ranges are.
+pub const OUTSIDE: [&str; 6] = [
+    "192.0.2.1",
+    "192.0.2.200",
+    "8.8.8.8",
+    "2001:db8::1",
+    "10.0.0.77",
+    "fd00::77",
+];
 pub const PORTS: [u16; 12] = [22, 53, 79, 80, 81, 82, 443, 8079, 8080, 8081, 32000, 65535];
 pub const PROTOCOLS: [u8; 4] = [6, 17, 132, 1];
 
@@ -57,13 +66,16 @@ pub fn selector() -> impl Strategy<Value = LabelSelector> {
 }
 
 fn pod() -> impl Strategy<Value = Pod> {
-    let port = (prop_oneof![Just("http"), Just("dns")], 0..3usize, 0..4usize).prop_map(
-        |(name, protocol, port)| NamedPort {
+    let port = (
+        prop_oneof![Just("http"), Just("dns")],
+        prop_oneof![3 => Just(0usize), 1 => Just(1), 1 => Just(2)],
+        0..4usize,
+    )
+        .prop_map(|(name, protocol, port)| NamedPort {
             name: name.into(),
             protocol: Transport::ALL[protocol],
             port: [80, 8080, 53, 80][port],
-        },
-    );
+        });
     let place = (0..NAMESPACES.len(), 0..NODES.len(), 0..ACCOUNTS.len());
     let network = prop_oneof![6 => Just(false), 1 => Just(true)];
     (place, labels(), network, vec(port, 0..3)).prop_map(
@@ -100,14 +112,23 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
         (labels(), prop_oneof![9 => Just(true), 1 => Just(false)]),
         NAMESPACES.len(),
     );
-    let objects = (namespaces, vec(labels(), NODES.len()), vec(pod(), 1..7));
+    let ranges = prop_oneof![1 => Just(vec![]), 2 => Just(vec!["10.0.0.0/24", "fd00::/64"])];
+    let objects = (
+        namespaces,
+        vec(labels(), NODES.len()),
+        vec(pod(), 1..7),
+        ranges,
+    );
     (objects, policies::address_sets(), policies::policies()).prop_map(
-        |((namespaces, nodes, pods), address_sets, policies)| {
+        |((namespaces, nodes, pods, ranges), address_sets, policies)| {
             let mut cluster = Cluster {
                 address_sets,
-                fail_safe: FailSafe {
-                    ingress: vec![(Transport::Tcp, 22)],
-                    egress: vec![(Transport::Udp, 53)],
+                settings: Settings {
+                    fail_safe: FailSafe {
+                        ingress: vec![(Transport::Tcp, 22)],
+                        egress: vec![(Transport::Udp, 53)],
+                    },
+                    pod_ranges: ranges.iter().map(|r| r.parse().expect("a range")).collect(),
                 },
                 ..Cluster::default()
             };
@@ -174,15 +195,24 @@ pub fn scenario(flows: usize) -> impl Strategy<Value = Scenario> {
                     .iter()
                     .filter(|a| a.is_ipv4() == source.is_ipv4())
                     .collect();
-                let protocol = PROTOCOLS[protocol.index(PROTOCOLS.len())];
-                let port = if protocol == 1 {
-                    0
-                } else {
-                    PORTS[port.index(PORTS.len())]
+                let destination = *same[destination.index(same.len())];
+                let mut named = cluster
+                    .pods
+                    .values()
+                    .filter(|p| p.addresses.contains(&destination))
+                    .flat_map(|p| &p.ports);
+                // Every other flow is for a port with a name, where there is one.
+                let (protocol, port) = match named.next() {
+                    Some(aimed) if port.index(2) == 0 => (aimed.protocol.number(), aimed.port),
+                    _ => (
+                        PROTOCOLS[protocol.index(PROTOCOLS.len())],
+                        PORTS[port.index(PORTS.len())],
+                    ),
                 };
+                let port = if protocol == 1 { 0 } else { port };
                 Flow {
                     source,
-                    destination: *same[destination.index(same.len())],
+                    destination,
                     protocol,
                     port,
                 }
