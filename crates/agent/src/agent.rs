@@ -198,7 +198,12 @@ fn start_keeper(
 ) -> Result<(JoinHandle<()>, oneshot::Receiver<malha_datapath::Error>)> {
     let (refused, refusal) = oneshot::channel();
     let endpoints = ground.manager.list();
-    let keeper = Keeper::new(&config.node_name, ground.datapath.clone(), endpoints)?;
+    let keeper = Keeper::new(
+        &config.node_name,
+        ground.datapath.clone(),
+        endpoints,
+        &config.pod_ranges,
+    )?;
     let work = move || {
         if let Err(error) = keeper.run(&inbox) {
             let _ = refused.send(error);

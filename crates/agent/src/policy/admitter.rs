@@ -41,7 +41,8 @@ impl Admitter {
                 ..NodeFacts::default()
             })),
             Change::ServiceRanges(ranges) => Message::Services(ranges.clone()),
-            Change::ClusterRanges(_) | Change::Host => return,
+            Change::ClusterRanges(ranges) => Message::PodRanges(ranges.clone()),
+            Change::Host => return,
         };
         self.tell(message);
     }

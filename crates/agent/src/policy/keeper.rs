@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use malha_datapath::{Datapath, Result};
 use malha_endpoint::Endpoint;
 use malha_policy::compile::{Change, Engine};
 use malha_policy::maps;
-use malha_policy::model::{self, FailSafe, Node, ObjectRef, PodKey, Policy};
+use malha_policy::model::{self, Node, ObjectRef, PodKey, Policy, Settings};
 
 use super::admitter::Reply;
 use super::tables::Tables;
@@ -24,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// See the module.
 pub struct Keeper {
     node: String,
-    engine: Engine,
+    /// None: not all is known that it has to know from the beginning.
+    engine: Option<Engine>,
     tables: Tables,
+    /// The ranges that pods have their addresses from.
+    pod_ranges: BTreeSet<IpNet>,
     /// Kinds whose first list is still to come.
     missing: BTreeSet<&'static str>,
     /// What to compile next.
@@ -51,13 +55,19 @@ impl Keeper {
     ///
     /// # Errors
     /// The kernel's maps cannot be read.
-    pub fn new(node: &str, datapath: Arc<Datapath>, endpoints: Vec<Endpoint>) -> Result<Self> {
+    pub fn new(
+        node: &str,
+        datapath: Arc<Datapath>,
+        endpoints: Vec<Endpoint>,
+        pod_ranges: &[IpNet],
+    ) -> Result<Self> {
         let endpoints = endpoints.into_iter();
         Ok(Self {
             node: node.to_owned(),
-            engine: Engine::new(node, FailSafe::default()),
+            engine: None,
             tables: Tables::new(datapath)?,
-            missing: BTreeSet::from(["namespaces", "pods", "policies", "nodes"]),
+            pod_ranges: pod_ranges.iter().copied().collect(),
+            missing: BTreeSet::from(["namespaces", "pods", "policies", "nodes", "pod ranges"]),
             changes: Vec::new(),
             namespaces: BTreeSet::new(),
             nodes: BTreeSet::new(),
@@ -75,11 +85,10 @@ impl Keeper {
     /// other; the next agent begins anew.
     pub fn run(mut self, inbox: &Inbox) -> Result<()> {
         while let Some(messages) = self.next(&inbox.0) {
-            let was_missing = !self.missing.is_empty();
             messages
                 .into_iter()
                 .try_for_each(|message| self.take(message))?;
-            self.compile(was_missing)?;
+            self.compile()?;
             self.give_up();
         }
         Ok(())
@@ -111,6 +120,10 @@ impl Keeper {
             Message::Pods(heard) => self.take_pods(heard),
             Message::Policies(heard) => self.take_policies(heard),
             Message::Nodes(heard) => self.take_nodes(heard),
+            Message::PodRanges(ranges) => {
+                self.missing.remove("pod ranges");
+                self.pod_ranges.extend(ranges);
+            }
             Message::Services(ranges) => self.tables.set_services(ranges.into_iter().collect())?,
             Message::Stop => {}
             Message::Admit(endpoint, reply) => {
@@ -186,6 +199,7 @@ impl Keeper {
         for (facts, there) in each {
             let name = facts.name.clone();
             note(&mut self.nodes, name.clone(), there);
+            self.pod_ranges.extend(facts.pod_ranges.iter().copied());
             self.changes
                 .push(Change::Node(name, there.then(|| node(facts))));
         }
@@ -256,7 +270,7 @@ impl Keeper {
     }
 
     /// Bring into force what was told, if everything was told once.
-    fn compile(&mut self, was_missing: bool) -> Result<()> {
+    fn compile(&mut self) -> Result<()> {
         if !self.missing.is_empty() {
             return Ok(());
         }
@@ -266,22 +280,31 @@ impl Keeper {
                 .insert(waiting.endpoint.id, waiting.endpoint.clone());
             self.tell_again(&waiting.endpoint);
         }
-        let delta = self.engine.apply(std::mem::take(&mut self.changes));
+        let is_first = self.engine.is_none();
+        let settings = Settings {
+            pod_ranges: self.pod_ranges.iter().copied().collect(),
+            ..Settings::default()
+        };
+        let engine = self
+            .engine
+            .get_or_insert_with(|| Engine::new(&self.node, settings));
+        let delta = engine.apply(std::mem::take(&mut self.changes));
         self.tables.apply(&delta.ops)?;
-        if was_missing {
+        if is_first {
             let local: Vec<Endpoint> = self.local.values().cloned().collect();
             local
                 .iter()
                 .try_for_each(|endpoint| self.attach(endpoint))?;
             self.tables.forget_others()?;
-            tracing::info!(sizes = ?self.engine.sizes(), "policy is in force");
+            tracing::info!(
+                policies = self.policies.len(),
+                pods = self.pods.len(),
+                "policy is in force"
+            );
         }
         for waiting in admitted {
             let done = self.attach(&waiting.endpoint);
             let _ = waiting.reply.send(done.map_err(|error| error.to_string()));
-        }
-        for (object, problems) in self.engine.problems() {
-            tracing::debug!(%object, ?problems, "a policy is not as it should be");
         }
         Ok(())
     }
@@ -291,10 +314,9 @@ impl Keeper {
             return Ok(());
         };
         let compiled = maps::Endpoint::Pod(key);
-        let tables = self
-            .engine
-            .endpoints()
-            .get(&compiled)
+        let endpoints = self.engine.as_ref().map(Engine::endpoints);
+        let tables = endpoints
+            .and_then(|all| all.get(&compiled))
             .copied()
             .unwrap_or_default();
         self.tables.attach(endpoint.id, compiled, tables)

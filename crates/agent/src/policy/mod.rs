@@ -31,6 +31,8 @@ pub(crate) enum Message {
     Pods(Heard<Seen>),
     Policies(Heard<NetworkPolicy>),
     Nodes(Heard<NodeFacts>),
+    /// The ranges that the cluster's configuration gives to pods.
+    PodRanges(Vec<IpNet>),
     /// Addresses of services.
     Services(Vec<IpNet>),
     /// An endpoint that is whole, and closed until the answer comes.
