@@ -46,6 +46,7 @@ e2e-join: test-deps build ## Joins in place of kubeadm's, on a control plane tha
 	MALHA_BINARIES=$(RELEASE) $(SUDO) $(CARGO) nextest run -p malha-peer --no-fail-fast -j 1 -E 'binary(/^tier4/)'
 
 bench: test-deps build ## Measurements beside their baselines
+	tools/install-packages containerd runc libc6-dev
 	$(CARGO) build --release -p malha-bench
 	$(SUDO) $(RELEASE)/malha-bench $(BENCH)
 

@@ -143,6 +143,25 @@ fn a_full_range_is_code_11_and_an_event_and_the_node_stays_ready() {
     });
 }
 
+/// The new agent finds its endpoints before it learns its range.
+#[test]
+fn an_address_rests_although_the_agent_is_another() {
+    let world = World::new();
+    let node = world.node(0, 1);
+    let agent = node.serve();
+    let gone = node.pod("gone");
+    node.del(&gone).unwrap();
+    agent.kill();
+    let _agent = node.serve();
+    let next = node.pod("next").addresses();
+    assert!(
+        gone.addresses()
+            .iter()
+            .all(|address| !next.contains(address)),
+        "{next:?}"
+    );
+}
+
 #[test]
 fn nothing_leaks() {
     let world = World::new();

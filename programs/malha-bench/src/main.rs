@@ -4,7 +4,9 @@ mod cni;
 mod footprint;
 mod join;
 mod lab;
+mod memory;
 mod report;
+mod sandbox;
 mod stats;
 mod traffic;
 
@@ -27,13 +29,20 @@ enum Part {
     Cni,
     /// Traffic between pods.
     Traffic,
+    /// Starting and stopping pods' sandboxes through containerd.
+    Sandbox,
     /// Memory, sizes, the time to join.
     Footprint,
+    /// Memory of an agent that knows many pods.
+    Memory,
     /// Joining a control plane of real kubeadm, beside `kubeadm join`.
     Join,
     /// What runs inside a node.
     #[command(hide = true)]
     Inside { effort: String },
+    /// What runs inside a node, beside a containerd.
+    #[command(hide = true)]
+    InsideSandbox { effort: String },
 }
 
 fn main() -> Result<()> {
@@ -45,10 +54,15 @@ fn main() -> Result<()> {
         Some(Part::Inside { effort }) => print!("{}", cni::inside(serde_json::from_str(&effort)?)?),
         Some(Part::Cni) => println!("{}", calls(quick)?),
         Some(Part::Traffic) => println!("{}", paths(quick)?),
+        Some(Part::InsideSandbox { effort }) => {
+            print!("{}", sandbox::inside(serde_json::from_str(&effort)?)?);
+        }
+        Some(Part::Sandbox) => println!("{}", sandboxes(quick)?),
         Some(Part::Footprint) => println!("{}", size(quick)?),
         Some(Part::Join) => println!("{}", join::run(joins(quick))?),
+        Some(Part::Memory) => println!("{}", knowledge(quick)?),
         None => {
-            for part in [calls, paths, size, joining] {
+            for part in [calls, sandboxes, paths, size, knowledge, joining] {
                 println!("{}", part(quick)?);
             }
         }
@@ -91,6 +105,34 @@ fn paths(quick: bool) -> Result<String> {
         traffic::run("overlay", effort)?,
         traffic::run("direct", effort)?
     ))
+}
+
+fn sandboxes(quick: bool) -> Result<String> {
+    sandbox::run(if quick {
+        sandbox::Effort {
+            rounds: 3,
+            pods: 10,
+        }
+    } else {
+        sandbox::Effort {
+            rounds: 30,
+            pods: 100,
+        }
+    })
+}
+
+fn knowledge(quick: bool) -> Result<String> {
+    memory::run(if quick {
+        memory::Effort {
+            local: 10,
+            elsewhere: 200,
+        }
+    } else {
+        memory::Effort {
+            local: 100,
+            elsewhere: 5_000,
+        }
+    })
 }
 
 fn joins(quick: bool) -> usize {

@@ -1,5 +1,7 @@
 //! Results as Markdown tables, a row for each figure beside its baseline.
 
+use crate::stats::Series;
+
 /// One figure, its baseline from the same run, and what was aimed at.
 pub struct Row {
     /// What was measured.
@@ -14,6 +16,21 @@ pub struct Row {
     pub ratio: f64,
     /// The aim, in words.
     pub aim: String,
+}
+
+impl Row {
+    /// Two series of times at the same share of each: 0.5 compares medians.
+    pub fn times(what: &str, mine: &Series, baseline: &str, theirs: &Series, share: f64) -> Self {
+        let (ours, other) = (mine.quantile(share), theirs.quantile(share));
+        Self {
+            what: format!("{what} (n={})", mine.len()),
+            ours: format!("{:.2} ms", ours / 1000.0),
+            baseline: baseline.to_owned(),
+            theirs: format!("{:.2} ms", other / 1000.0),
+            ratio: ours / other,
+            aim: String::new(),
+        }
+    }
 }
 
 /// A table under a heading.

@@ -14,7 +14,7 @@ use crate::{
     maps::{Endpoint, EndpointTables, NO_TABLE, Op},
     model::{Direction, Kind, ObjectRef, Pod},
     mutant::mutant,
-    read::{Block, Token, host_prefix},
+    read::{Block, NamespaceMatch, ProgramSubject, Token, host_prefix},
 };
 
 /// With more new tokens than this at once, every address is looked at anew instead of those that each token selects.
@@ -170,15 +170,11 @@ impl Engine {
             .iter()
             .filter(|_| !mutant!(PolicyRemovalIgnored));
         let changed: Vec<&Arc<Linked>> = work.fresh.iter().chain(retired).collect();
-        if !changed.is_empty() {
-            for endpoint in self.endpoints.keys() {
-                if changed
-                    .iter()
-                    .any(|program| self.selects(program, endpoint))
-                {
-                    endpoints.insert(endpoint.clone());
-                }
-            }
+        for program in changed {
+            let reach = self
+                .endpoints_in_reach(program)
+                .filter(|endpoint| self.selects(program, endpoint));
+            endpoints.extend(reach.cloned());
         }
         let mut flips = Vec::new();
         let mut released = Vec::new();
@@ -206,6 +202,28 @@ impl Engine {
         for table in released {
             self.tables.release(table, ops);
         }
+    }
+
+    /// The endpoints that a program may select: those of its namespace, if it is of one.
+    fn endpoints_in_reach<'a>(&'a self, program: &'a Linked) -> impl Iterator<Item = &'a Endpoint> {
+        let namespace = match &program.program.subject {
+            ProgramSubject::Pods(selector) => match &selector.namespace {
+                NamespaceMatch::Named(name) => Some(name),
+                NamespaceMatch::Labels(_) => None,
+            },
+            _ => None,
+        };
+        let first = namespace.map_or(Endpoint::Host, |name| {
+            Endpoint::Pod((name.clone(), String::new()))
+        });
+        let inside = move |endpoint: &&Endpoint| match (namespace, endpoint) {
+            (Some(name), Endpoint::Pod((home, _))) => home == name,
+            _ => true,
+        };
+        self.endpoints
+            .range(first..)
+            .map(|(endpoint, _)| endpoint)
+            .take_while(inside)
     }
 
     fn selects(&self, program: &Linked, endpoint: &Endpoint) -> bool {

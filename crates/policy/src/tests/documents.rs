@@ -367,3 +367,32 @@ spec:
         );
     }
 }
+
+/// The definitions that are installed name the kinds as the types do.
+#[test]
+fn definitions_of_the_kinds() {
+    use k8s_openapi::{
+        Resource, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    };
+    let yaml = include_str!("../../crds/malha.yaml");
+    let read =
+        |text| serde_saphyr::from_str::<CustomResourceDefinition>(text).expect("a definition");
+    let told: Vec<_> = yaml
+        .split("---\n")
+        .map(|text| {
+            let spec = read(text).spec;
+            (
+                spec.group,
+                spec.versions[0].name.clone(),
+                spec.names.kind,
+                spec.names.plural,
+            )
+        })
+        .collect();
+    fn named<T: Resource>() -> (String, String, String, String) {
+        let parts = [T::GROUP, T::VERSION, T::KIND, T::URL_PATH_SEGMENT].map(str::to_owned);
+        let [group, version, kind, plural] = parts;
+        (group, version, kind, plural)
+    }
+    assert_eq!(told, [named::<MalhaPolicy>(), named::<AddressSet>()]);
+}

@@ -16,7 +16,7 @@ use malha_kernel::NetNs;
 use crate::stats::Series;
 
 /// What containerd's users had before: a bridge with masquerade, addresses from files, port mappings.
-const REFERENCE: &str = r#"{
+pub const REFERENCE: &str = r#"{
     "cniVersion": "1.0.0", "name": "reference",
     "plugins": [
         {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "ipam": {

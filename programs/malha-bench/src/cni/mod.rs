@@ -11,6 +11,7 @@ use crate::{
     report::{Row, table},
     stats::Series,
 };
+pub use calls::REFERENCE;
 use calls::{Network, Times};
 
 /// How thoroughly to measure.
@@ -133,13 +134,8 @@ fn compare(how: &str, mine: &Times, theirs: &Times, aims: [&str; 2]) -> Vec<Row>
 }
 
 fn row(what: &str, mine: &Series, baseline: &str, theirs: &Series, share: f64, aim: &str) -> Row {
-    let (ours, other) = (mine.quantile(share), theirs.quantile(share));
     Row {
-        what: format!("{what} (n={})", mine.len()),
-        ours: format!("{:.2} ms", ours / 1000.0),
-        baseline: baseline.to_owned(),
-        theirs: format!("{:.2} ms", other / 1000.0),
-        ratio: ours / other,
         aim: aim.to_owned(),
+        ..Row::times(what, mine, baseline, theirs, share)
     }
 }
