@@ -3,7 +3,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 #define PAIR_WORDS 1024
 
@@ -19,6 +19,13 @@
 #define HOOK_TO_OVERLAY 4
 #define HOOK_FROM_UPLINK 5
 #define HOOK_TO_UPLINK 6
+#define VERDICT_ALLOW 1
+#define VERDICT_LOG 2
+#define VERDICT_STAGED 4
+#define DIRECTION_OUT 1
+#define DIRECTION_IN 2
+#define IDENTITY_NONE 0
+#define IDENTITY_SERVICE 0xffffffff
 
 #define REASON_NOT_IP 1 /* Neither IPv4 nor IPv6 (ARP, for example): the pod network is routed and needs none of it. */
 #define REASON_MALFORMED 2 /* The IP header is cut short or contradicts itself. */
@@ -35,9 +42,13 @@
 #define REASON_NOT_CONFIGURED 13 /* The node's configuration is not in place yet, or has no overlay device. */
 #define REASON_KERNEL_REFUSED 14 /* The kernel refused to change or redirect the packet (out of memory, most likely). */
 #define REASON_LOOPBACK 15 /* The packet is for a loopback address, which never leaves a machine. */
-#define REASON_SLOTS 16
+#define REASON_POLICY_INGRESS 16 /* Policy: the receiving pod is isolated, and no rule lets this in. */
+#define REASON_POLICY_EGRESS 17 /* Policy: the sending pod is isolated, and no rule lets this out. */
+#define REASON_NO_CONNECTION 18 /* Policy: an answer or an ICMP error that belongs to no connection of the isolated pod. */
+#define REASON_LOST_FRAGMENT 19 /* Policy: a fragment whose packet's first was not seen, so that nobody can tell what it is. */
+#define REASON_SLOTS 20
 /* Bit n: reason n is worth an event. */
-#define REASON_EVENTS 0xffe4ULL
+#define REASON_EVENTS 0xfffe4ULL
 
 /* An IP address in network order; IPv4 mapped into ::ffff:0:0/96. */
 struct malha_address {
@@ -160,6 +171,115 @@ struct malha_drop_event {
 	/* IP protocol number (IPv6: the first next header). */
 	__u8 protocol;
 	/* Reserved, 0. */
-	__u8 reserved[7];
+	__u8 reserved[3];
+	/* The policy rule that decided; 0: none did. */
+	__u32 rule;
 };
 _Static_assert(sizeof(struct malha_drop_event) == 72, "layout");
+
+/* What holds for an endpoint, by its number. Without an entry everything passes. */
+struct malha_policy {
+	/* Table of what may come in; 0: everything may. */
+	__u32 ingress;
+	/* Table of what may go out; 0: everything may. */
+	__u32 egress;
+	/* Another one whenever a verdict may be another: connections judged under the one before are judged again. */
+	__u32 revision;
+	/* Which of the identities hold: another agent gives others, and changes each endpoint over in one step. */
+	__u32 generation;
+};
+_Static_assert(sizeof(struct malha_policy) == 16, "layout");
+
+/* Key of the identities: a prefix, of one generation. Lengths count the 32 bits of the generation, and for IPv4 the 96 of the mapping. */
+struct malha_identity_key {
+	/* Number of leading bits that matter. */
+	__u32 length;
+	/* The generation. */
+	__u32 generation;
+	/* The prefix's address; bits beyond the length are 0. */
+	struct malha_address address;
+};
+_Static_assert(sizeof(struct malha_identity_key) == 24, "layout");
+
+/* Key of the peers: whose traffic a table is asked about. */
+struct malha_peer_key {
+	/* The table. */
+	__u32 table;
+	/* Who is at the other end; 0: whoever has no entry. */
+	__u32 identity;
+};
+_Static_assert(sizeof(struct malha_peer_key) == 8, "layout");
+
+/* Key of the ports, a prefix: 32 bits for whatever protocol, 40 for every port of a protocol, up to 16 more for a range of ports. */
+struct malha_port_key {
+	/* Number of leading bits that matter. */
+	__u32 length;
+	/* The class. */
+	__u32 class;
+	/* IP protocol number. */
+	__u8 protocol;
+	/* Port that the connection is made to, in network order. */
+	__u8 port[2];
+	/* Reserved, 0. */
+	__u8 reserved;
+};
+_Static_assert(sizeof(struct malha_port_key) == 12, "layout");
+
+/* What may be done. */
+struct malha_verdict {
+	/* VERDICT_* bits. */
+	__u32 flags;
+	/* The rule that says so, for people; 0: none does. */
+	__u32 rule;
+	/* Of a peer: the class of ports that says more; 0: this is all. */
+	__u32 class;
+	/* The staged rule that would say otherwise; 0: none. */
+	__u32 staged;
+};
+_Static_assert(sizeof(struct malha_verdict) == 16, "layout");
+
+/* A connection (of TCP, UDP, SCTP, or an echo) of an isolated endpoint. The key is a flow's; of an echo, `local_port` is its identifier, and `remote_port` ECHO_OUT or ECHO_IN: who asks. */
+struct malha_connection {
+	/* Nanoseconds of CLOCK_MONOTONIC: when it was last seen, to a second. */
+	__u64 seen;
+	/* The endpoint's policy's revision that it was judged under. */
+	__u32 revision;
+	/* DIRECTION_* constant: who made it. */
+	__u32 direction;
+	/* The rule that allowed it; 0: none had to. */
+	__u32 rule;
+	/* Reserved, 0. */
+	__u32 reserved;
+};
+_Static_assert(sizeof(struct malha_connection) == 24, "layout");
+
+/* A packet in fragments whose first has passed: later ones have no ports to judge by. */
+struct malha_fragment_key {
+	/* Source address. */
+	struct malha_address source;
+	/* Destination address. */
+	struct malha_address destination;
+	/* The packet's identification. */
+	__u32 id;
+	/* The endpoint that it was judged for. */
+	__u32 endpoint;
+	/* IP protocol number. */
+	__u8 protocol;
+	/* Reserved, 0. */
+	__u8 reserved[3];
+};
+_Static_assert(sizeof(struct malha_fragment_key) == 44, "layout");
+
+/* See its key. */
+struct malha_fragment {
+	/* Nanoseconds of CLOCK_MONOTONIC: when the first passed. */
+	__u64 seen;
+};
+_Static_assert(sizeof(struct malha_fragment) == 8, "layout");
+
+/* Who has an address. */
+struct malha_identity {
+	/* IDENTITY_* constant, or a number that the agent gave. */
+	__u32 identity;
+};
+_Static_assert(sizeof(struct malha_identity) == 4, "layout");

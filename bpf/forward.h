@@ -60,7 +60,7 @@ INLINE int rewrite(struct __sk_buff *skb, struct packet *p, const struct malha_e
 /* Into the pod's namespace, past its link's queue. */
 INLINE int to_endpoint(struct __sk_buff *skb, struct packet *p, const struct malha_endpoint *to, __u32 hook)
 {
-	int reason = allow(to);
+	int reason = allow(skb, p, to, RECEIVER);
 
 	if (reason)
 		return drop(skb, p, reason, hook, to->id);

@@ -9,7 +9,7 @@ INLINE int same_mac(const __u8 *a, const __u8 *b)
 }
 
 /* 0, or the reason why this is not a packet that the pod on this link may send. */
-INLINE int check_sender(struct __sk_buff *skb, const struct malha_endpoint *sender)
+INLINE int check_sender(struct __sk_buff *skb, const struct packet *p, const struct malha_endpoint *sender)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *link = data;
@@ -18,7 +18,7 @@ INLINE int check_sender(struct __sk_buff *skb, const struct malha_endpoint *send
 		return REASON_SPOOFED_SOURCE;
 	if ((void *)(link + 1) > end || !same_mac(link->h_source, sender->mac))
 		return REASON_SPOOFED_MAC;
-	return allow(sender);
+	return allow(skb, p, sender, SENDER);
 }
 
 SEC("classifier")
@@ -32,7 +32,7 @@ int from_pod(struct __sk_buff *skb)
 	if (reason)
 		return drop(skb, &p, reason, HOOK_FROM_POD, 0);
 	sender = bpf_map_lookup_elem(&endpoints, &p.source.address);
-	reason = check_sender(skb, sender);
+	reason = check_sender(skb, &p, sender);
 	if (reason)
 		return drop(skb, &p, reason, HOOK_FROM_POD, sender ? sender->id : 0);
 	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);

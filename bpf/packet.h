@@ -21,6 +21,7 @@ struct packet {
 	__u8 ttl; /* Hops left. */
 	__u8 fragment; /* Part of a larger packet. */
 	__u8 headless; /* A later part: no ports at l4. */
+	__u32 id; /* Of a fragment: which packet it is a part of. */
 };
 
 INLINE void map_four(struct malha_prefix *to, __u32 address)
@@ -88,6 +89,7 @@ INLINE int parse_fragment(struct __sk_buff *skb, struct packet *p)
 	p->l4 += sizeof(header);
 	p->fragment = 1;
 	p->headless = (header.offset & net16(0xfff8)) != 0;
+	p->id = header.id;
 	return 0;
 }
 
@@ -121,6 +123,7 @@ INLINE int parse(struct __sk_buff *skb, struct packet *p)
 		p->ttl = four->ttl;
 		p->fragment = (four->frag_off & net16(0x3fff)) != 0;
 		p->headless = (four->frag_off & net16(0x1fff)) != 0;
+		p->id = four->id;
 		return 0;
 	}
 

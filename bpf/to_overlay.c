@@ -28,7 +28,7 @@ int to_overlay(struct __sk_buff *skb)
 		return drop(skb, &p, REASON_NO_ROUTE, HOOK_TO_OVERLAY, 0);
 	sender = bpf_map_lookup_elem(&endpoints, &p.source.address);
 	if (sender) {
-		reason = allow(sender);
+		reason = allow(skb, &p, sender, SENDER);
 		if (reason)
 			return drop(skb, &p, reason, HOOK_TO_OVERLAY, sender->id);
 		remember(skb, &p, SENDER, HOOK_TO_OVERLAY);

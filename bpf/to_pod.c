@@ -33,7 +33,7 @@ int to_pod(struct __sk_buff *skb)
 	receiver = bpf_map_lookup_elem(&endpoints, &p.destination.address);
 	if (!receiver || receiver->ifindex != skb->ifindex)
 		return drop(skb, &p, REASON_NO_ENDPOINT, HOOK_TO_POD, 0);
-	reason = allow(receiver);
+	reason = allow(skb, &p, receiver, RECEIVER);
 	if (reason)
 		return drop(skb, &p, reason, HOOK_TO_POD, receiver->id);
 	remember_sender(skb, &p);

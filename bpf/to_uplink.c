@@ -23,7 +23,7 @@ int to_uplink(struct __sk_buff *skb)
 	sender = bpf_map_lookup_elem(&endpoints, &p.source.address);
 	if (!sender)
 		return PASS;
-	reason = allow(sender);
+	reason = allow(skb, &p, sender, SENDER);
 	if (reason)
 		return drop(skb, &p, reason, HOOK_TO_UPLINK, sender->id);
 	remember(skb, &p, SENDER, HOOK_TO_UPLINK);

@@ -6,11 +6,18 @@
 #pragma once
 #include "maps.h"
 #include "packet.h"
+#include "policy.h"
 
-/* 0, or the reason why nothing passes from or to this endpoint. */
-INLINE int allow(const struct malha_endpoint *endpoint)
+/* 0, or the reason why this packet does not pass from (SENDER) or to (RECEIVER) this endpoint. */
+INLINE int allow(struct __sk_buff *skb, const struct packet *p, const struct malha_endpoint *endpoint, enum side local)
 {
-	return endpoint->flags & ENDPOINT_OPEN ? 0 : REASON_ENDPOINT_CLOSED;
+	__u32 id = endpoint->id;
+	const struct malha_policy *policy;
+
+	if (!(endpoint->flags & ENDPOINT_OPEN))
+		return REASON_ENDPOINT_CLOSED;
+	policy = bpf_map_lookup_elem(&policies, &id);
+	return likely(!policy) ? 0 : judge(skb, p, id, local);
 }
 
 INLINE void count(void *counters, __u32 index, __u32 bytes)
@@ -50,6 +57,7 @@ OUTLINED int drop(struct __sk_buff *skb, const struct packet *p, __u32 reason, _
 	event->destination = p->destination.address;
 	event->protocol = p->protocol;
 	__builtin_memset(event->reserved, 0, sizeof(event->reserved));
+	event->rule = reason >= REASON_POLICY_INGRESS ? skb->cb[0] : 0;
 	bpf_ringbuf_submit(event, 0);
 	return DROP;
 }

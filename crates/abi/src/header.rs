@@ -2,8 +2,8 @@
 use core::fmt::{Result, Write};
 
 use crate::{
-    ABI_VERSION, Field, PAIR_WORDS, REASONS, STRUCTS, Struct, endpoint_flags, hook, reason_slots,
-    route_kind,
+    ABI_VERSION, Field, PAIR_WORDS, REASONS, STRUCTS, Struct, direction, endpoint_flags, hook,
+    identity, reason_slots, route_kind, verdict,
 };
 
 /// Write the whole header.
@@ -39,10 +39,16 @@ fn constants(out: &mut impl Write) -> Result {
         ("HOOK_TO_OVERLAY", hook::TO_OVERLAY),
         ("HOOK_FROM_UPLINK", hook::FROM_UPLINK),
         ("HOOK_TO_UPLINK", hook::TO_UPLINK),
+        ("VERDICT_ALLOW", verdict::ALLOW),
+        ("VERDICT_LOG", verdict::LOG),
+        ("VERDICT_STAGED", verdict::STAGED),
+        ("DIRECTION_OUT", direction::OUT),
+        ("DIRECTION_IN", direction::IN),
     ] {
         writeln!(out, "#define {name} {value}")?;
     }
-    out.write_char('\n')?;
+    writeln!(out, "#define IDENTITY_NONE {}", identity::NONE)?;
+    writeln!(out, "#define IDENTITY_SERVICE {:#x}\n", identity::SERVICE)?;
     for reason in REASONS {
         writeln!(
             out,

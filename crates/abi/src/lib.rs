@@ -19,13 +19,15 @@ pub use address::Address;
 pub use layout::{Field, Layout, Struct};
 pub use reason::{REASONS, Reason, reason_slots};
 pub use types::{
-    ConfigValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue, PrefixKey, RouteValue,
-    STRUCTS, endpoint_flags, hook, route_kind,
+    ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
+    FragmentKey, FragmentValue, IdentityKey, IdentityValue, PeerKey, PolicyValue, PortKey,
+    PrefixKey, RouteValue, STRUCTS, VerdictValue, direction, endpoint_flags, hook, identity,
+    route_kind, verdict,
 };
 
 /// Version of the map layouts, written into the config map; programs and agent must agree on it. Version 2 has the maps
-/// of flows besides those of version 1, and a counter more.
-pub const ABI_VERSION: u32 = 2;
+/// of flows besides those of version 1, and a counter more; version 3 those of policy, and counters for its drops.
+pub const ABI_VERSION: u32 = 3;
 
 /// The oldest version whose maps this one takes over as they are, but for the counters, which begin anew.
 pub const ABI_COMPATIBLE_SINCE: u32 = 1;
@@ -54,8 +56,34 @@ pub mod map {
     pub const DATAGRAMS: &str = "datagrams";
     /// One bit for each pair of addresses (by a hash) that ever had such a flow, 64 in an entry.
     pub const PAIRS: &str = "pairs";
+    /// Endpoint number to [`crate::PolicyValue`].
+    pub const POLICIES: &str = "policies";
+    /// [`crate::IdentityKey`] to [`crate::IdentityValue`], longest prefix first.
+    pub const IDENTITIES: &str = "identities";
+    /// [`crate::PeerKey`] to [`crate::VerdictValue`].
+    pub const PEERS: &str = "peers";
+    /// [`crate::PortKey`] to [`crate::VerdictValue`], longest prefix first.
+    pub const PORTS: &str = "ports";
+    /// [`crate::FlowKey`] to [`crate::ConnectionValue`], least recently used.
+    pub const CONNECTIONS: &str = "connections";
+    /// [`crate::FragmentKey`] to [`crate::FragmentValue`], least recently used.
+    pub const FRAGMENTS: &str = "fragments";
     /// All of them.
-    pub const ALL: [&str; 9] = [
-        CONFIG, ENDPOINTS, ROUTES, DROPS, EVENTS, LOST, FLOWS, DATAGRAMS, PAIRS,
+    pub const ALL: [&str; 15] = [
+        CONFIG,
+        ENDPOINTS,
+        ROUTES,
+        DROPS,
+        EVENTS,
+        LOST,
+        FLOWS,
+        DATAGRAMS,
+        PAIRS,
+        POLICIES,
+        IDENTITIES,
+        PEERS,
+        PORTS,
+        CONNECTIONS,
+        FRAGMENTS,
     ];
 }

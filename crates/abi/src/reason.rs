@@ -54,6 +54,10 @@ reasons! {
     NotConfigured = 13, "NOT_CONFIGURED", true, "The node's configuration is not in place yet, or has no overlay device.";
     KernelRefused = 14, "KERNEL_REFUSED", true, "The kernel refused to change or redirect the packet (out of memory, most likely).";
     Loopback = 15, "LOOPBACK", true, "The packet is for a loopback address, which never leaves a machine.";
+    PolicyIngress = 16, "POLICY_INGRESS", true, "Policy: the receiving pod is isolated, and no rule lets this in.";
+    PolicyEgress = 17, "POLICY_EGRESS", true, "Policy: the sending pod is isolated, and no rule lets this out.";
+    NoConnection = 18, "NO_CONNECTION", true, "Policy: an answer or an ICMP error that belongs to no connection of the isolated pod.";
+    LostFragment = 19, "LOST_FRAGMENT", true, "Policy: a fragment whose packet's first was not seen, so that nobody can tell what it is.";
 }
 
 /// Entries of the drop counters: reasons are indices, 0 is unused.

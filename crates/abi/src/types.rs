@@ -112,8 +112,137 @@ layout! {
         /// IP protocol number (IPv6: the first next header).
         protocol: u8,
         /// Reserved, 0.
-        reserved: [u8; 7],
+        reserved: [u8; 3],
+        /// The policy rule that decided; 0: none did.
+        rule: u32,
     }
+
+    /// What holds for an endpoint, by its number. Without an entry everything passes.
+    struct PolicyValue = "malha_policy" {
+        /// Table of what may come in; 0: everything may.
+        ingress: u32,
+        /// Table of what may go out; 0: everything may.
+        egress: u32,
+        /// Another one whenever a verdict may be another: connections judged under the one before are judged again.
+        revision: u32,
+        /// Which of the identities hold: another agent gives others, and changes each endpoint over in one step.
+        generation: u32,
+    }
+
+    /// Key of the identities: a prefix, of one generation. Lengths count the 32 bits of the generation, and for IPv4 the 96
+    /// of the mapping.
+    struct IdentityKey = "malha_identity_key" {
+        /// Number of leading bits that matter.
+        length: u32,
+        /// The generation.
+        generation: u32,
+        /// The prefix's address; bits beyond the length are 0.
+        address: Address,
+    }
+
+    /// Key of the peers: whose traffic a table is asked about.
+    struct PeerKey = "malha_peer_key" {
+        /// The table.
+        table: u32,
+        /// Who is at the other end; 0: whoever has no entry.
+        identity: u32,
+    }
+
+    /// Key of the ports, a prefix: 32 bits for whatever protocol, 40 for every port of a protocol, up to 16 more for a
+    /// range of ports.
+    struct PortKey = "malha_port_key" {
+        /// Number of leading bits that matter.
+        length: u32,
+        /// The class.
+        class: u32,
+        /// IP protocol number.
+        protocol: u8,
+        /// Port that the connection is made to, in network order.
+        port: [u8; 2],
+        /// Reserved, 0.
+        reserved: u8,
+    }
+
+    /// What may be done.
+    struct VerdictValue = "malha_verdict" {
+        /// VERDICT_* bits.
+        flags: u32,
+        /// The rule that says so, for people; 0: none does.
+        rule: u32,
+        /// Of a peer: the class of ports that says more; 0: this is all.
+        class: u32,
+        /// The staged rule that would say otherwise; 0: none.
+        staged: u32,
+    }
+
+    /// A connection (of TCP, UDP, SCTP, or an echo) of an isolated endpoint. The key is a flow's; of an echo, `local_port`
+    /// is its identifier, and `remote_port` ECHO_OUT or ECHO_IN: who asks.
+    struct ConnectionValue = "malha_connection" {
+        /// Nanoseconds of CLOCK_MONOTONIC: when it was last seen, to a second.
+        seen: u64,
+        /// The endpoint's policy's revision that it was judged under.
+        revision: u32,
+        /// DIRECTION_* constant: who made it.
+        direction: u32,
+        /// The rule that allowed it; 0: none had to.
+        rule: u32,
+        /// Reserved, 0.
+        reserved: u32,
+    }
+
+    /// A packet in fragments whose first has passed: later ones have no ports to judge by.
+    struct FragmentKey = "malha_fragment_key" {
+        /// Source address.
+        source: Address,
+        /// Destination address.
+        destination: Address,
+        /// The packet's identification.
+        id: u32,
+        /// The endpoint that it was judged for.
+        endpoint: u32,
+        /// IP protocol number.
+        protocol: u8,
+        /// Reserved, 0.
+        reserved: [u8; 3],
+    }
+
+    /// See its key.
+    struct FragmentValue = "malha_fragment" {
+        /// Nanoseconds of CLOCK_MONOTONIC: when the first passed.
+        seen: u64,
+    }
+
+    /// Who has an address.
+    struct IdentityValue = "malha_identity" {
+        /// IDENTITY_* constant, or a number that the agent gave.
+        identity: u32,
+    }
+}
+
+/// Values of [`IdentityValue::identity`] that mean the same on every node. All others are the agent's to give.
+pub mod identity {
+    /// Nobody in particular: no rule speaks of them.
+    pub const NONE: u32 = 0;
+    /// A service's own address: whoever is behind it is judged once the node's stack has chosen.
+    pub const SERVICE: u32 = u32::MAX;
+}
+
+/// Bits of [`VerdictValue::flags`].
+pub mod verdict {
+    /// It passes; without this it does not.
+    pub const ALLOW: u32 = 1;
+    /// It is worth an event even if it passes.
+    pub const LOG: u32 = 2;
+    /// With staged policies it would be otherwise.
+    pub const STAGED: u32 = 4;
+}
+
+/// Values of [`ConnectionValue::direction`].
+pub mod direction {
+    /// Made by the endpoint.
+    pub const OUT: u32 = 1;
+    /// Made by the other end.
+    pub const IN: u32 = 2;
 }
 
 /// Bits of [`EndpointValue::flags`].

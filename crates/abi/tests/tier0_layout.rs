@@ -29,7 +29,7 @@ fn no_structure_has_padding() {
 }
 
 #[test]
-fn sizes_are_those_of_version_2() {
+fn sizes_are_those_of_version_3() {
     let sizes: Vec<_> = STRUCTS
         .iter()
         .map(|item| (item.c_name, item.size))
@@ -45,6 +45,15 @@ fn sizes_are_those_of_version_2() {
             ("malha_flow", 16),
             ("malha_counter", 16),
             ("malha_drop_event", 72),
+            ("malha_policy", 16),
+            ("malha_identity_key", 24),
+            ("malha_peer_key", 8),
+            ("malha_port_key", 12),
+            ("malha_verdict", 16),
+            ("malha_connection", 24),
+            ("malha_fragment_key", 44),
+            ("malha_fragment", 8),
+            ("malha_identity", 4),
         ],
         "a layout changed: raise ABI_VERSION"
     );

@@ -12,7 +12,7 @@ use malha_cni::wire;
 use malha_datapath::Datapath;
 use malha_endpoint::Manager;
 use malha_kernel::machine;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::{Api, DropWatch};
 use crate::before::Before;
@@ -26,6 +26,7 @@ use crate::lock::{self, Held};
 use crate::model::Desired;
 use crate::news::News;
 use crate::observe;
+use crate::policy::{self, Admitter, Inbox, Keeper};
 use crate::report;
 use crate::sandboxes;
 use crate::sources::Knowledge;
@@ -53,7 +54,9 @@ pub async fn run(
     config.check()?;
     let config = Arc::new(config);
     let current = connect(cluster)?;
-    let ground = Ground::lay(&config).await?;
+    let (admitter, inbox) = policy::channel();
+    let ground = Ground::lay(&config, &admitter).await?;
+    let (keeper, refused) = start_keeper(&ground, &config, inbox)?;
     let (notices, told) = Notices::channel();
     let mailbox = Arc::new(Mailbox::default());
     let (board, runner) = start_runner(&ground, &config, &mailbox)?;
@@ -67,6 +70,7 @@ pub async fn run(
     let (changes, changed) = mpsc::channel(256);
     let news = News::listen(changes.clone(), mailbox.clone())?;
     let watch_problem = start_watches(&config, &current, (changes, told), &board);
+    policy::start(&current, &admitter);
     let (thoughts, desired) = watch::channel(None);
     let drops = DropWatch::start(ground.datapath.events()?, Arc::new(ground.manager.clone()))?;
     let knowledge = Knowledge {
@@ -89,8 +93,11 @@ pub async fn run(
     tracing::info!(node = config.node_name, routing = %config.routing, "agent started");
 
     tokio::select! {
-        () = think(config, changed, &mailbox, &thoughts) => {}
+        () = think(config, changed, (&mailbox, &admitter), &thoughts) => {}
         () = shutdown => {}
+        Ok(error) = refused => {
+            return Err(error).context("policy cannot be brought into force; the next agent begins anew");
+        }
     }
 
     tracing::info!("agent stopping: pods that are there keep their network");
@@ -100,7 +107,8 @@ pub async fn run(
     mailbox.stop();
     drops.stop();
     drop(api);
-    join([cni, runner, news.stop()]).await;
+    admitter.stop();
+    join([cni, runner, news.stop(), keeper]).await;
     drop(ground.lock);
     Ok(())
 }
@@ -117,7 +125,7 @@ struct Ground {
 
 impl Ground {
     /// In the order of dependence. Pods' traffic flows on during all of it.
-    async fn lay(config: &Config) -> Result<Self> {
+    async fn lay(config: &Config, admitter: &Admitter) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!(
                 "the agent needs root: run it as a privileged pod (deploy/malha.yaml), or through sudo"
@@ -142,7 +150,10 @@ impl Ground {
             ..malha_datapath::Config::default()
         };
         let datapath = Arc::new(Datapath::open(&open)?);
-        let state = malha_endpoint::Config::new(&paths.state, boot_id);
+        let state = malha_endpoint::Config {
+            admission: Some(Arc::new(admitter.clone())),
+            ..malha_endpoint::Config::new(&paths.state, boot_id)
+        };
         let manager = Arc::new(Manager::open(state, datapath.clone())?);
         let server = wire::Server::bind(&paths.cni_socket)
             .with_context(|| format!("cannot listen on {}", paths.cni_socket.display()))?;
@@ -179,6 +190,28 @@ fn start_runner(
     Ok((board, thread))
 }
 
+/// The thread of policy, and the kernel's answer if it refuses something.
+fn start_keeper(
+    ground: &Ground,
+    config: &Config,
+    inbox: Inbox,
+) -> Result<(JoinHandle<()>, oneshot::Receiver<malha_datapath::Error>)> {
+    let (refused, refusal) = oneshot::channel();
+    let endpoints = ground.manager.list();
+    let keeper = Keeper::new(
+        &config.node_name,
+        ground.datapath.clone(),
+        endpoints,
+        &config.pod_ranges,
+    )?;
+    let work = move || {
+        if let Err(error) = keeper.run(&inbox) {
+            let _ = refused.send(error);
+        }
+    };
+    Ok((thread("policy", work)?, refusal))
+}
+
 fn serve_cni(server: &wire::Server, handler: &Handler) {
     if let Err(error) = server.serve(|request| handler.handle(request)) {
         tracing::error!(%error, "the CNI socket failed: restart the agent");
@@ -201,9 +234,7 @@ fn start_watches(
         problem,
     };
     tokio::spawn(nodes::run(current.clone(), node.clone(), sinks));
-    if config.pod_ranges.is_empty() {
-        tokio::spawn(ranges::run(current.clone(), changes));
-    }
+    tokio::spawn(ranges::run(current.clone(), changes));
     let wanted = report::wanted_condition(board.clone());
     tokio::spawn(condition::run(current.clone(), node.clone(), wanted, found));
     tokio::spawn(events::run(current.clone(), node, told));
@@ -214,7 +245,7 @@ fn start_watches(
 async fn think(
     config: Arc<Config>,
     mut changes: mpsc::Receiver<Change>,
-    mailbox: &Mailbox,
+    (mailbox, policy): (&Mailbox, &Admitter),
     thoughts: &watch::Sender<Option<Arc<Desired>>>,
 ) {
     let mut brain = Brain::new(config, |peers: &[_]| Ok(observe::host(peers)?));
@@ -230,6 +261,7 @@ async fn think(
         while let Ok(change) = changes.try_recv() {
             batch.push(change);
         }
+        batch.iter().for_each(|change| policy.note(change));
         if let Some(thought) = brain.absorb(batch) {
             thoughts.send_replace(thought.as_ref().ok().cloned());
             mailbox.put(thought);

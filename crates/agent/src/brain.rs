@@ -40,6 +40,8 @@ impl<O: FnMut(&[IpAddr]) -> anyhow::Result<Host>> Brain<O> {
                 Change::NodeDeleted(name) => self.index.delete(&name),
                 Change::NodesReset(nodes) => self.index.reset(nodes),
                 Change::ClusterRanges(ranges) => self.index.set_cluster_ranges(ranges),
+                // Only policy asks.
+                Change::ServiceRanges(_) => false,
                 Change::Host => {
                     look = true;
                     false

@@ -5,7 +5,7 @@
 //!                                     │ pure: model::desired                           settings, overlay, datapath,
 //!  host (links, addresses, paths) ────┘ published only when it differs                 routes, masquerade, endpoints,
 //!            ▲ news                                                                    and last cni (node Ready)
-//!  malha-cni ──wire──▶ cni::Handler ──▶ endpoint Manager             status, events, condition ◀── Board
+//!  malha-cni ──wire──▶ cni::Handler ──▶ endpoint Manager ◀── policy   status, events, condition ◀── Board
 //!  malha status ──HTTP──▶ api
 //! ```
 //! The kernel keeps everything that forwards packets: this process may end at any moment.
@@ -20,6 +20,7 @@ mod lock;
 pub mod model;
 mod news;
 mod observe;
+mod policy;
 mod report;
 mod sandboxes;
 mod sources;

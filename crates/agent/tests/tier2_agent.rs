@@ -116,9 +116,15 @@ fn the_conflist_comes_last_and_the_condition_follows() {
         "get /api/v1/namespaces/kube-system/configmaps/kubeadm-config",
         "get /api/v1/nodes",
         "get /readyz",
+        "get /api/v1/namespaces",
+        "get /api/v1/pods",
+        "get /apis/networking.k8s.io/v1/networkpolicies",
         "patch /api/v1/nodes/node1/status",
         "post /api/v1/namespaces/default/events",
+        "watch /api/v1/namespaces",
         "watch /api/v1/nodes",
+        "watch /api/v1/pods",
+        "watch /apis/networking.k8s.io/v1/networkpolicies",
     ];
     for request in world.api.requests() {
         assert!(

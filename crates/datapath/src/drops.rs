@@ -47,6 +47,8 @@ pub struct PacketDrop {
     pub source_port: u16,
     /// Destination port; 0 where there is none.
     pub destination_port: u16,
+    /// The policy rule that decided, see [`crate::Verdict::rule`]; 0: none.
+    pub rule: u32,
 }
 
 /// The counters.
@@ -167,5 +169,6 @@ fn from_event(event: &DropEvent) -> Option<PacketDrop> {
         protocol: event.protocol,
         source_port: event.source_port,
         destination_port: event.destination_port,
+        rule: event.rule,
     })
 }

@@ -33,6 +33,7 @@ mod hooks;
 mod map;
 mod object;
 mod pins;
+mod policy;
 mod routes;
 mod sys;
 mod tc;
@@ -48,7 +49,8 @@ pub use endpoints::{Endpoint, Endpoints, Mac};
 pub use error::{Error, Result};
 pub use flows::Flow;
 pub use hooks::{Direction, Hook};
-pub use malha_abi::Reason;
+pub use malha_abi::{Reason, identity};
+pub use policy::{Connection, MadeBy, Peer, Policies, Policy, PortPrefix, Verdict};
 pub use routes::{NextHop, Routes};
 
 use map::Map;
@@ -74,6 +76,16 @@ pub struct Config {
     /// for everything else: some 110 bytes of kernel memory each, twice, or 7 MiB for the usual 32768. The kernel forgets
     /// those that were not used for the longest time. Fixed when the maps are first made.
     pub max_flows: u32,
+    /// Prefixes at most whose identities are known: pods, nodes, and the ranges that policies name. Memory is used as
+    /// they come, some 100 bytes each. Fixed when the maps are first made.
+    pub max_identities: u32,
+    /// Rows of policy tables at most, and of classes of ports. Memory is used as they come, some 90 bytes each. Fixed when the maps are first
+    /// made.
+    pub max_verdicts: u32,
+    /// Connections of isolated endpoints at most, some 130 bytes of kernel memory each, or 8 MiB for the usual 65536. The
+    /// kernel forgets those that were not used for the longest time; TCP connections survive that where their policy
+    /// still allows them. Fixed when the maps are first made.
+    pub max_connections: u32,
     /// Bytes of the ring buffer of drop events, rounded up to a power of two. Fixed when the maps are first made.
     pub event_bytes: u32,
     /// How uplink and overlay device are attached.
@@ -87,6 +99,9 @@ impl Default for Config {
             max_endpoints: 4096,
             max_routes: 16384,
             max_flows: 32768,
+            max_identities: 1 << 18,
+            max_verdicts: 1 << 20,
+            max_connections: 65536,
             event_bytes: 256 * 1024,
             attach: AttachMode::Auto,
         }
@@ -135,6 +150,7 @@ pub struct Datapath {
     endpoints: Endpoints,
     routes: Routes,
     flows: flows::Flows,
+    policies: Policies,
     drops: drops::Counters,
 }
 
@@ -184,6 +200,7 @@ impl Datapath {
             endpoints: Endpoints::open(&maps)?,
             routes: Routes::open(&maps)?,
             flows: flows::Flows::open(&maps)?,
+            policies: Policies::open(&maps)?,
             drops: drops::Counters::open(&maps)?,
             pins,
         };
@@ -290,6 +307,12 @@ impl Datapath {
     #[must_use]
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    /// What isolated endpoints may send and get.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// The flows that the node's stack has, or had lately, a hand in: those whose packets do not take the short way.

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use malha_abi::{
-    Address, ConfigValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue, PrefixKey,
-    RouteValue,
+    Address, ConfigValue, ConnectionValue, Counter, DropEvent, EndpointValue, FlowKey, FlowValue,
+    IdentityKey, IdentityValue, PeerKey, PolicyValue, PortKey, PrefixKey, RouteValue, VerdictValue,
 };
 
 use crate::error::{Error, Result};
@@ -28,13 +28,20 @@ plain!(
     u32,
     Address,
     ConfigValue,
+    ConnectionValue,
     Counter,
     DropEvent,
     EndpointValue,
     FlowKey,
     FlowValue,
+    IdentityKey,
+    IdentityValue,
+    PeerKey,
+    PolicyValue,
+    PortKey,
     PrefixKey,
-    RouteValue
+    RouteValue,
+    VerdictValue
 );
 
 /// The bytes of a value.

@@ -18,6 +18,9 @@ use crate::sys;
 /// The object that the build script compiled.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/malha.o"));
 
+/// Packets in fragments at a time that isolated endpoints may have, some 120 bytes of kernel memory each.
+const FRAGMENTS: u32 = 4096;
+
 /// The programs.
 #[derive(Debug)]
 pub struct Programs {
@@ -48,6 +51,12 @@ impl Programs {
             .map_max_entries(map::ROUTES, config.max_routes)
             .map_max_entries(map::FLOWS, config.max_flows)
             .map_max_entries(map::DATAGRAMS, config.max_flows)
+            .map_max_entries(map::POLICIES, config.max_endpoints)
+            .map_max_entries(map::IDENTITIES, config.max_identities)
+            .map_max_entries(map::PEERS, config.max_verdicts)
+            .map_max_entries(map::PORTS, config.max_verdicts)
+            .map_max_entries(map::CONNECTIONS, config.max_connections)
+            .map_max_entries(map::FRAGMENTS, FRAGMENTS)
             .map_max_entries(
                 map::EVENTS,
                 config.event_bytes.next_power_of_two().max(4096),

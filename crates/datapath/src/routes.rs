@@ -52,7 +52,7 @@ impl Routes {
     /// # Errors
     /// [`Error::Full`], [`Error::Map`].
     pub fn upsert(&self, prefix: IpNet, next_hop: NextHop) -> Result<()> {
-        self.map.set(&key(prefix), &value(next_hop))
+        self.map.set(&to_key(prefix), &value(next_hop))
     }
 
     /// Remove the route of exactly this prefix; whether there was one.
@@ -60,7 +60,7 @@ impl Routes {
     /// # Errors
     /// [`Error::Map`].
     pub fn remove(&self, prefix: IpNet) -> Result<bool> {
-        self.map.remove(&key(prefix))
+        self.map.remove(&to_key(prefix))
     }
 
     /// Every route, by prefix.
@@ -71,7 +71,7 @@ impl Routes {
         let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidData);
         let read = |(key, value)| {
             let source = invalid();
-            prefix(&key).zip(next_hop(&value)).ok_or(Error::Map {
+            from_key(&key).zip(next_hop(&value)).ok_or(Error::Map {
                 what: "understand",
                 map: name::ROUTES,
                 source,
@@ -88,7 +88,8 @@ impl Routes {
     }
 }
 
-fn key(prefix: IpNet) -> PrefixKey {
+/// A prefix as a map's key.
+pub(crate) fn to_key(prefix: IpNet) -> PrefixKey {
     let prefix = prefix.trunc();
     let mapped = if prefix.addr().is_ipv4() {
         MAPPED_BITS
@@ -101,7 +102,8 @@ fn key(prefix: IpNet) -> PrefixKey {
     }
 }
 
-fn prefix(key: &PrefixKey) -> Option<IpNet> {
+/// The prefix that a key is; None: not one that [`to_key`] makes.
+pub(crate) fn from_key(key: &PrefixKey) -> Option<IpNet> {
     let address = IpAddr::from(key.address);
     let length = if address.is_ipv4() {
         key.length.checked_sub(MAPPED_BITS)?
@@ -151,15 +153,15 @@ mod tests {
             "fd00::7/128",
         ] {
             let net: IpNet = text.parse().unwrap();
-            assert_eq!(prefix(&key(net)), Some(net));
+            assert_eq!(from_key(&to_key(net)), Some(net));
         }
     }
 
     #[test]
     fn host_bits_are_cut() {
         assert_eq!(
-            key("10.244.3.9/24".parse().unwrap()),
-            key("10.244.3.0/24".parse().unwrap())
+            to_key("10.244.3.9/24".parse().unwrap()),
+            to_key("10.244.3.0/24".parse().unwrap())
         );
     }
 }

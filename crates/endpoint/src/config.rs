@@ -6,7 +6,20 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::attachment::Endpoint;
 use crate::error::Result;
+
+/// Who says what an endpoint may do, before anything of it passes.
+pub trait Admission: fmt::Debug + Send + Sync {
+    /// It is whole and closed, and is opened when this returns.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotAdmitted`]: its ADD fails, and may be tried again.
+    fn admit(&self, endpoint: &Endpoint) -> Result<()>;
+
+    /// It is closed for ever.
+    fn release(&self, endpoint: &Endpoint);
+}
 
 /// What a manager has to know.
 #[derive(Clone, Debug)]
@@ -23,6 +36,8 @@ pub struct Config {
     pub quarantine: Duration,
     /// How long deleted attachments' links are gathered before they are deleted together.
     pub gather: Duration,
+    /// Asked before an endpoint is opened; None: whatever it sends and gets passes.
+    pub admission: Option<Arc<dyn Admission>>,
     /// Called at each step, for tests.
     #[doc(hidden)]
     pub hook: Option<Hook>,
@@ -38,6 +53,7 @@ impl Config {
             mtu: 1500,
             quarantine: Duration::from_secs(30),
             gather: Duration::from_millis(250),
+            admission: None,
             hook: None,
         }
     }

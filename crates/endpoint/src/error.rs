@@ -58,6 +58,9 @@ pub enum Error {
         /// Whose it is.
         other: Key,
     },
+    /// Nobody could say yet what the endpoint may do.
+    #[error("the pod's policy is not known yet: {0}")]
+    NotAdmitted(String),
     /// A record could not be written, renamed or read.
     #[error(
         "cannot {what} the endpoint record {path}: {source}; the disk may be full or read-only"
@@ -126,6 +129,7 @@ impl Error {
             Self::NoPrefix
             | Self::Full { .. }
             | Self::PortTaken { .. }
+            | Self::NotAdmitted(_)
             | Self::Datapath(malha_datapath::Error::Full { .. }) => 11,
             Self::TooSmall(_) | Self::SameFamily(..) => 7,
             Self::InterfaceExists(_) => 4,

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! ADD   write ID.adding → veth, its peer born in the pod → datapath entries, closed → programs → node's end up, host
-//!       routes, permanent neighbours → pod's end up, its addresses and routes → host ports, if any → open → rename to
-//!       ID.ready → answer
+//!       routes, permanent neighbours → pod's end up, its addresses and routes → its policy is in force → host ports, if
+//!       any → open → rename to ID.ready → answer
 //! DEL   rename to ID.deleting → entries and host ports removed: nothing passes any more → answer
 //!       later, many at once: links deleted → rename to ID.freed → quarantine over: file removed
 //! ```
@@ -35,7 +35,7 @@ mod resize;
 mod state;
 
 pub use attachment::{AddRequest, CheckRequest, Endpoint, Key, Pod};
-pub use config::{Config, Hook, Step};
+pub use config::{Admission, Config, Hook, Step};
 pub use error::{Error, Result};
 pub use manager::Manager;
 pub use names::{GATEWAY_V4, GATEWAY_V6, gateway, is_link_name, link_name, pod_mac};

@@ -32,6 +32,9 @@ impl Shared {
         // The end that came up first sends nothing until the kernel has noticed the other.
         self.handle.settle(index)?;
         self.config.at(Step::PodSet)?;
+        if let Some(admission) = &self.config.admission {
+            admission.admit(endpoint)?;
+        }
         self.map_ports(endpoint)?;
         self.datapath
             .endpoints()
@@ -52,6 +55,9 @@ impl Shared {
             if entry.is_some_and(|entry| entry.id == endpoint.id) {
                 self.datapath.endpoints().remove(&[*address])?;
             }
+        }
+        if let Some(admission) = &self.config.admission {
+            admission.release(endpoint);
         }
         self.unmap_ports(endpoint)
     }

@@ -2,10 +2,14 @@
 mod common;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{FOUR, Holdings, Node, SIX, eventually, fail_at, new_netns, pings, sh, try_sh};
-use malha_endpoint::{AddRequest, Config, Error, GATEWAY_V4, GATEWAY_V6, Key, Pod, Step};
+use malha_endpoint::{
+    AddRequest, Admission, Config, Endpoint, Error, GATEWAY_V4, GATEWAY_V6, Key, Pod, Step,
+};
 use malha_kernel::Handle;
 
 fn ip(text: &str) -> IpAddr {
@@ -546,4 +550,43 @@ fn a_full_disk_is_said_and_leaks_nothing() {
     })
     .join()
     .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// Admits nobody until told, and takes note of who goes.
+#[derive(Debug, Default)]
+struct Door {
+    open: AtomicBool,
+    released: Mutex<Vec<u32>>,
+}
+
+impl Admission for Door {
+    fn admit(&self, _: &Endpoint) -> Result<(), Error> {
+        match self.open.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(Error::NotAdmitted("the door is closed".to_owned())),
+        }
+    }
+
+    fn release(&self, endpoint: &Endpoint) {
+        self.released.lock().unwrap().push(endpoint.id);
+    }
+}
+
+#[test]
+fn nothing_is_opened_before_it_is_admitted() {
+    let node = Node::new();
+    let door = Arc::new(Door::default());
+    let managed = node.open_with(|config| Config {
+        admission: Some(door.clone()),
+        ..config
+    });
+    let pod = new_netns();
+    let error = managed.add("one", &pod).unwrap_err();
+    assert_eq!(error.cni_code(), 11, "{error}");
+    assert_eq!(managed.settled(), Holdings::of_pods(0));
+    door.open.store(true, Ordering::SeqCst);
+    let endpoint = managed.add("one", &pod).unwrap();
+    assert!(pings(&pod, ip("172.31.0.1")));
+    managed.del("one").unwrap();
+    assert_eq!(door.released.lock().unwrap().last(), Some(&endpoint.id));
 }

@@ -56,6 +56,48 @@ pub fn word(error: &std::io::Error) -> &'static str {
     }
 }
 
+/// Something to knock at: `tcp:10.244.1.2:80`, `udp:[fd00::2]:80`, `icmp:10.244.1.2:0`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// How.
+    pub protocol: Protocol,
+    /// Where.
+    pub at: SocketAddr,
+    /// As it was written.
+    pub text: String,
+}
+
+impl std::str::FromStr for Door {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no target; write for example tcp:10.244.1.2:80");
+        let (protocol, at) = text.split_once(':').ok_or_else(wrong)?;
+        Ok(Self {
+            protocol: protocol.parse()?,
+            at: at.parse().map_err(|_| wrong())?,
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Knocks at all of them at once: `OK`, or [`word`], for each.
+#[must_use]
+pub fn all(doors: &[Door], timeout: Duration) -> Vec<&'static str> {
+    let knock = |door: &Door| match attempt(door.at, door.protocol, timeout) {
+        Ok(()) => "OK",
+        Err(error) => word(&error),
+    };
+    std::thread::scope(|scope| {
+        let knocking: Vec<_> = doors
+            .iter()
+            .map(|door| scope.spawn(move || knock(door)))
+            .collect();
+        let heard = knocking.into_iter().map(|thread| thread.join());
+        heard.map(|word| word.unwrap_or("OTHER")).collect()
+    })
+}
+
 fn udp_echo(to: SocketAddr, timeout: Duration) -> std::io::Result<()> {
     let any: SocketAddr = if to.is_ipv4() {
         ([0, 0, 0, 0], 0).into()
@@ -76,5 +118,31 @@ fn udp_echo(to: SocketAddr, timeout: Duration) -> std::io::Result<()> {
             ErrorKind::InvalidData,
             "something else came back",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_read() {
+        let door: Door = "udp:[fd00::2]:80".parse().unwrap();
+        assert_eq!((door.protocol, door.at.port()), (Protocol::Udp, 80));
+        for wrong in ["10.0.0.1:80", "tcp:10.0.0.1", "sctp:10.0.0.1:80", ""] {
+            wrong.parse::<Door>().unwrap_err();
+        }
+    }
+
+    #[test]
+    fn every_door_has_its_word() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = format!("tcp:{}", listener.local_addr().unwrap());
+        let closed = "udp:127.0.0.1:1".to_owned();
+        let doors: Vec<Door> = [open, closed]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        assert_eq!(all(&doors, Duration::from_secs(2)), ["OK", "REFUSED"]);
     }
 }

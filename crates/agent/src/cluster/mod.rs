@@ -8,6 +8,7 @@ pub mod condition;
 pub mod connection;
 pub mod events;
 pub mod nodes;
+pub mod objects;
 pub mod ranges;
 pub mod servers;
 
@@ -26,6 +27,8 @@ pub enum Change {
     NodesReset(Vec<NodeFacts>),
     /// What the cluster's configuration says of pod ranges.
     ClusterRanges(Vec<IpNet>),
+    /// The same of services' addresses.
+    ServiceRanges(Vec<IpNet>),
     /// Links, addresses or routes of the host are not what they were.
     Host,
 }

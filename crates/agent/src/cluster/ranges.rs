@@ -1,4 +1,4 @@
-//! The cluster's pod ranges, from the configuration that `kubeadm init` or `malha init` uploaded. A cluster made another
+//! The cluster's ranges of pods and services, from the configuration that `kubeadm init` or `malha init` uploaded. A cluster made another
 //! way has none: then the nodes' own ranges are all that is known, which is enough to work.
 
 use std::time::Duration;
@@ -24,9 +24,11 @@ pub async fn run(mut server: Current, changes: mpsc::Sender<Change>) {
     loop {
         let client = server.borrow_and_update().client.clone();
         let pause = match read(client).await {
-            Ok(ranges) => {
-                if changes.send(Change::ClusterRanges(ranges)).await.is_err() {
-                    return;
+            Ok((pods, services)) => {
+                for change in [Change::ClusterRanges(pods), Change::ServiceRanges(services)] {
+                    if changes.send(change).await.is_err() {
+                        return;
+                    }
                 }
                 INTERVAL
             }
@@ -45,36 +47,32 @@ pub async fn run(mut server: Current, changes: mpsc::Sender<Change>) {
     }
 }
 
-async fn read(client: kube::Client) -> kube::Result<Vec<IpNet>> {
+async fn read(client: kube::Client) -> kube::Result<(Vec<IpNet>, Vec<IpNet>)> {
     let maps: Api<ConfigMap> = Api::namespaced(client, "kube-system");
     match maps.get_opt(KUBEADM_CONFIG).await {
         Ok(map) => {
             let data = map.and_then(|map| map.data).unwrap_or_default();
             Ok(data
                 .get("ClusterConfiguration")
-                .map_or(Vec::new(), |text| parse(text)))
+                .map_or_else(Default::default, |text| parse(text)))
         }
         // Not ours to read in this cluster: as if it were not there.
-        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Vec::new()),
+        Err(kube::Error::Api(status)) if status.code == 403 => Ok(Default::default()),
         Err(error) => Err(error),
     }
 }
 
-/// `networking.podSubnet`, comma separated. What cannot be read is left out, with a warning.
+/// `networking.podSubnet` and `networking.serviceSubnet`, comma separated. What cannot be read is left out, with a warning.
 #[must_use]
-pub fn parse(text: &str) -> Vec<IpNet> {
-    let configuration = match ClusterConfiguration::parse(text) {
-        Ok(configuration) => configuration,
+pub fn parse(text: &str) -> (Vec<IpNet>, Vec<IpNet>) {
+    let networking = match ClusterConfiguration::parse(text) {
+        Ok(configuration) => configuration.networking,
         Err(error) => {
             tracing::warn!(%error, "kubeadm's ClusterConfiguration cannot be read: using the nodes' pod ranges only");
-            return Vec::new();
+            return Default::default();
         }
     };
-    let subnets = configuration.networking.pod_subnet;
     let read = |text: &str| text.trim().parse::<IpNet>().ok().map(|net| net.trunc());
-    subnets
-        .split(',')
-        .filter(|text| !text.trim().is_empty())
-        .filter_map(read)
-        .collect()
+    let all = |list: &str| list.split(',').filter_map(read).collect();
+    (all(&networking.pod_subnet), all(&networking.service_subnet))
 }

@@ -342,7 +342,7 @@ fn kernel_routes(
 }
 
 /// The one after the network's own.
-fn first_address(range: &IpNet) -> Option<IpAddr> {
+pub(crate) fn first_address(range: &IpNet) -> Option<IpAddr> {
     let room = range.max_prefix_len() - range.prefix_len();
     match range.network() {
         _ if room < 2 => None,

@@ -8,6 +8,7 @@ mod mtu;
 mod peers;
 mod text;
 
+pub(crate) use desired::first_address;
 pub use desired::{
     Desired, Inputs, KernelRoute, Masquerade, OVERLAY_LINK, Overlay, Thought, Waiting, desired,
 };

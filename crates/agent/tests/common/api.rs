@@ -1,4 +1,4 @@
-//! An API server that knows nodes, and remembers what it is told.
+//! An API server that knows nodes and pods, and remembers what it is told.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -17,8 +17,12 @@ use tokio::sync::broadcast;
 
 type Body = BoxBody<Bytes, Infallible>;
 
+/// Kinds that can be watched, as in paths; nobody makes some of them.
+const KINDS: [&str; 4] = ["nodes", "pods", "namespaces", "networkpolicies"];
+
 struct State {
-    nodes: BTreeMap<String, Value>,
+    /// By kind and name.
+    objects: BTreeMap<(&'static str, String), Value>,
     version: u64,
     events: Vec<Value>,
     /// What kubeadm's ConfigMap says, if there is one.
@@ -27,11 +31,22 @@ struct State {
     requests: Vec<String>,
 }
 
+impl State {
+    fn node(&self, name: &str) -> Option<&Value> {
+        self.objects.get(&("nodes", name.to_owned()))
+    }
+
+    fn of_kind(&self, kind: &'static str) -> impl Iterator<Item = &Value> {
+        let same = self.objects.iter().filter(move |((of, _), _)| *of == kind);
+        same.map(|(_, object)| object)
+    }
+}
+
 /// See the module. Clones are the same server.
 #[derive(Clone)]
 pub struct FakeApi {
     state: Arc<Mutex<State>>,
-    changes: broadcast::Sender<(u64, Value)>,
+    changes: broadcast::Sender<(&'static str, u64, Value)>,
     pub socket: PathBuf,
 }
 
@@ -39,7 +54,7 @@ impl FakeApi {
     /// Serve on a socket in this directory, on a thread of its own.
     pub fn start(directory: &Path) -> Self {
         let state = State {
-            nodes: BTreeMap::new(),
+            objects: BTreeMap::new(),
             version: 1,
             events: Vec::new(),
             cluster: None,
@@ -79,7 +94,7 @@ impl FakeApi {
             .collect();
         let (known, count) = {
             let state = self.lock();
-            (state.nodes.get(name).cloned(), state.nodes.len())
+            (state.node(name).cloned(), state.of_kind("nodes").count())
         };
         // The order of their registration is the order of their age.
         let created = match known {
@@ -91,19 +106,29 @@ impl FakeApi {
             "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges },
             "status": { "addresses": addresses, "images": [{ "names": ["left/out:1"], "sizeBytes": 1 }] },
         });
-        self.put("MODIFIED", name, node);
+        self.put("MODIFIED", "nodes", name, node);
+    }
+
+    /// A pod of namespace default, bound to a node.
+    pub fn set_pod(&self, name: &str, node: &str) {
+        let pod = json!({
+            "kind": "Pod", "apiVersion": "v1",
+            "metadata": { "name": name, "namespace": "default", "uid": format!("uid-{name}") },
+            "spec": { "nodeName": node, "containers": [] },
+        });
+        self.put("MODIFIED", "pods", name, pod);
     }
 
     pub fn delete_node(&self, name: &str) {
-        let node = self.lock().nodes.get(name).cloned().expect("the node");
-        self.put("DELETED", name, node);
-        self.lock().nodes.remove(name);
+        let node = self.lock().node(name).cloned().expect("the node");
+        self.put("DELETED", "nodes", name, node);
+        self.lock().objects.remove(&("nodes", name.to_owned()));
     }
 
     /// Status and reason of a node's NetworkUnavailable condition.
     pub fn network_condition(&self, name: &str) -> Option<(String, String, String)> {
         let state = self.lock();
-        let conditions = state.nodes.get(name)?["status"]["conditions"]
+        let conditions = state.node(name)?["status"]["conditions"]
             .as_array()?
             .clone();
         let found = conditions
@@ -140,23 +165,23 @@ impl FakeApi {
         requests
     }
 
-    fn put(&self, kind: &str, name: &str, mut node: Value) {
+    fn put(&self, event: &str, kind: &'static str, name: &str, mut node: Value) {
         let mut state = self.lock();
         state.version += 1;
         node["metadata"]["resourceVersion"] = json!(state.version.to_string());
         // Conditions are others' business.
+        let key = (kind, name.to_owned());
         if let Some(conditions) = state
-            .nodes
-            .get(name)
+            .objects
+            .get(&key)
             .and_then(|old| old["status"].get("conditions"))
             && node["status"].get("conditions").is_none()
         {
             node["status"]["conditions"] = conditions.clone();
         }
-        state.nodes.insert(name.to_owned(), node.clone());
-        let _ = self
-            .changes
-            .send((state.version, json!({ "type": kind, "object": node })));
+        state.objects.insert(key, node.clone());
+        let change = json!({ "type": event, "object": node });
+        let _ = self.changes.send((kind, state.version, change));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -191,8 +216,14 @@ impl FakeApi {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match (method, parts.as_slice()) {
             (Method::GET, ["readyz"]) => reply(StatusCode::OK, &json!("ok")),
-            (Method::GET, ["api", "v1", "nodes"]) if verb == "watch" => self.watch(&query),
-            (Method::GET, ["api", "v1", "nodes"]) => self.list(),
+            (Method::GET, ["api", "v1", kind] | ["apis", "networking.k8s.io", "v1", kind])
+                if let Some(kind) = KINDS.iter().find(|known| *known == kind) =>
+            {
+                match verb.as_str() {
+                    "watch" => self.watch(kind, &query),
+                    _ => self.list(kind),
+                }
+            }
             (Method::PATCH, ["api", "v1", "nodes", name, "status"]) => self.patch(name, &body),
             (Method::POST, ["api", "v1", "namespaces", _, "events"]) => self.event(&body),
             (
@@ -210,18 +241,18 @@ impl FakeApi {
         }
     }
 
-    fn list(&self) -> Response<Body> {
+    fn list(&self, kind: &'static str) -> Response<Body> {
         let state = self.lock();
-        let items: Vec<_> = state.nodes.values().collect();
+        let items: Vec<_> = state.of_kind(kind).collect();
         let metadata = json!({ "resourceVersion": state.version.to_string() });
         reply(
             StatusCode::OK,
-            &json!({ "kind": "NodeList", "apiVersion": "v1", "metadata": metadata, "items": items }),
+            &json!({ "kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items }),
         )
     }
 
     /// From the version asked for; what changed between the list and now comes as modified.
-    fn watch(&self, query: &str) -> Response<Body> {
+    fn watch(&self, kind: &'static str, query: &str) -> Response<Body> {
         let from = query
             .split('&')
             .find_map(|part| part.strip_prefix("resourceVersion="))
@@ -235,10 +266,15 @@ impl FakeApi {
                 > Some(from)
         };
         let missed: Vec<_> = state
-            .nodes
-            .values()
+            .of_kind(kind)
             .filter(newer)
-            .map(|node| (from + 1, json!({ "type": "MODIFIED", "object": node })))
+            .map(|node| {
+                (
+                    kind,
+                    from + 1,
+                    json!({ "type": "MODIFIED", "object": node }),
+                )
+            })
             .collect();
         let live = self.changes.subscribe();
         drop(state);
@@ -246,11 +282,11 @@ impl FakeApi {
             (missed.into_iter(), live),
             move |(mut missed, mut live)| async move {
                 loop {
-                    let (version, event) = match missed.next() {
+                    let (of, version, event) = match missed.next() {
                         Some(event) => event,
                         None => live.recv().await.ok()?,
                     };
-                    if version > from {
+                    if of == kind && version > from {
                         let line = format!("{event}\n");
                         return Some((Ok(Frame::data(Bytes::from(line))), (missed, live)));
                     }
@@ -262,7 +298,7 @@ impl FakeApi {
 
     fn patch(&self, name: &str, body: &[u8]) -> Response<Body> {
         let patch: Value = serde_json::from_slice(body).unwrap();
-        let Some(mut node) = self.lock().nodes.get(name).cloned() else {
+        let Some(mut node) = self.lock().node(name).cloned() else {
             return not_found(name);
         };
         // As a strategic merge does it: conditions by type.
@@ -275,7 +311,7 @@ impl FakeApi {
             conditions.push(condition.clone());
         }
         node["status"]["conditions"] = json!(conditions);
-        self.put("MODIFIED", name, node.clone());
+        self.put("MODIFIED", "nodes", name, node.clone());
         reply(StatusCode::OK, &node)
     }
 

@@ -208,6 +208,7 @@ impl Node {
 
     /// Attach a pod as a runtime does it.
     pub fn try_pod(&self, name: &str) -> Result<Pod, RuntimeError> {
+        self.api.set_pod(name, &self.settings.node);
         let namespace = Namespace::new();
         let list =
             runtime::load(&self.settings.directory.join("net.d")).expect("a configuration list");

@@ -1,6 +1,7 @@
 //! Nodes and pods made of network namespaces, which exist only as descriptors of this process: whatever happens to
 //! it, nothing is left.
 #![allow(dead_code, clippy::undocumented_unsafe_blocks)]
+pub mod policy;
 pub mod services;
 pub mod traffic;
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 use malha_lab::{
     Options,
-    connect::{self, Protocol},
+    connect::{self, Door, Protocol},
     enter, fetch, hold,
     serve::{self, Ports},
     status, story, stream,
@@ -61,6 +61,15 @@ enum Command {
         /// tcp, udp (to an echo server) or icmp.
         #[arg(long, default_value = "tcp")]
         protocol: Protocol,
+        /// Seconds to wait.
+        #[arg(long, default_value_t = 2.0)]
+        timeout: f64,
+    },
+    /// Try many connections at once; prints for each the target and OK, TIMEOUT, REFUSED or OTHER.
+    Reach {
+        /// PROTOCOL:ADDRESS:PORT, for example tcp:10.244.1.2:80
+        #[arg(required = true)]
+        targets: Vec<Door>,
         /// Seconds to wait.
         #[arg(long, default_value_t = 2.0)]
         timeout: f64,
@@ -156,6 +165,15 @@ pub fn run(args: Args) -> Result<ExitCode> {
             protocol,
             timeout,
         } => knock(&to, protocol, timeout),
+        Command::Reach { targets, timeout } => {
+            for (door, word) in targets
+                .iter()
+                .zip(connect::all(&targets, seconds(timeout)?))
+            {
+                println!("{} {word}", door.text);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Stream {
             to,
             count,
@@ -199,6 +217,10 @@ impl Up {
     }
 }
 
+fn seconds(timeout: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(timeout).context("--timeout has to be seconds, more than 0")
+}
+
 fn knock(to: &str, protocol: Protocol, timeout: f64) -> Result<ExitCode> {
     let address = match to.parse::<IpAddr>() {
         Ok(address) => SocketAddr::new(address, 0),
@@ -206,9 +228,7 @@ fn knock(to: &str, protocol: Protocol, timeout: f64) -> Result<ExitCode> {
             .parse()
             .with_context(|| format!("{to:?} is not ADDRESS:PORT"))?,
     };
-    let timeout =
-        Duration::try_from_secs_f64(timeout).context("--timeout has to be seconds, more than 0")?;
-    match connect::attempt(address, protocol, timeout) {
+    match connect::attempt(address, protocol, seconds(timeout)?) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             println!("{}", connect::word(&error));

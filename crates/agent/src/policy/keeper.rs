@@ -1,0 +1,384 @@
+//! The thread that owns the compiler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use malha_datapath::{Datapath, Result};
+use malha_endpoint::Endpoint;
+use malha_policy::compile::{Change, Engine};
+use malha_policy::maps;
+use malha_policy::model::{self, Node, ObjectRef, PodKey, Policy, Settings};
+
+use super::admitter::Reply;
+use super::tables::Tables;
+use super::{Inbox, Message, Seen};
+use crate::cluster::objects::Heard;
+use crate::model::{NodeFacts, first_address};
+
+/// How long a pod that the API server has not told of may wait. Its kubelet knows it, so it cannot be long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Keeper {
+    node: String,
+    /// None: not all is known that it has to know from the beginning.
+    engine: Option<Engine>,
+    tables: Tables,
+    /// The ranges that pods have their addresses from.
+    pod_ranges: BTreeSet<IpNet>,
+    /// Kinds whose first list is still to come.
+    missing: BTreeSet<&'static str>,
+    /// What to compile next.
+    changes: Vec<Change>,
+    /// What was told of, to find out what a new list lacks.
+    namespaces: BTreeSet<String>,
+    nodes: BTreeSet<String>,
+    policies: BTreeSet<ObjectRef>,
+    pods: BTreeMap<PodKey, Seen>,
+    /// This node's endpoints.
+    local: BTreeMap<u32, Endpoint>,
+    waiting: Vec<Waiting>,
+}
+
+struct Waiting {
+    endpoint: Endpoint,
+    reply: Reply,
+    until: Instant,
+}
+
+impl Keeper {
+    /// For these endpoints, which are there already.
+    ///
+    /// # Errors
+    /// The kernel's maps cannot be read.
+    pub fn new(
+        node: &str,
+        datapath: Arc<Datapath>,
+        endpoints: Vec<Endpoint>,
+        pod_ranges: &[IpNet],
+    ) -> Result<Self> {
+        let endpoints = endpoints.into_iter();
+        Ok(Self {
+            node: node.to_owned(),
+            engine: None,
+            tables: Tables::new(datapath)?,
+            pod_ranges: pod_ranges.iter().copied().collect(),
+            missing: BTreeSet::from(["namespaces", "pods", "policies", "nodes", "pod ranges"]),
+            changes: Vec::new(),
+            namespaces: BTreeSet::new(),
+            nodes: BTreeSet::new(),
+            policies: BTreeSet::new(),
+            pods: BTreeMap::new(),
+            local: endpoints.map(|endpoint| (endpoint.id, endpoint)).collect(),
+            waiting: Vec::new(),
+        })
+    }
+
+    /// Work until nobody is left who could tell.
+    ///
+    /// # Errors
+    /// The kernel refused something. It holds what was, or what should be, or for some endpoints the one and for some the
+    /// other; the next agent begins anew.
+    pub fn run(mut self, inbox: &Inbox) -> Result<()> {
+        while let Some(messages) = self.next(&inbox.0) {
+            messages
+                .into_iter()
+                .try_for_each(|message| self.take(message))?;
+            self.compile()?;
+            self.give_up();
+        }
+        Ok(())
+    }
+
+    /// Everything that is there to be read; waits for the first. None: it is over.
+    fn next(&self, inbox: &Receiver<Message>) -> Option<Vec<Message>> {
+        let soonest = self.waiting.iter().map(|waiting| waiting.until).min();
+        let first = match soonest {
+            None => inbox.recv().ok()?,
+            Some(until) => {
+                match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                    Ok(message) => message,
+                    Err(RecvTimeoutError::Timeout) => return Some(Vec::new()),
+                    Err(RecvTimeoutError::Disconnected) => return None,
+                }
+            }
+        };
+        let messages: Vec<_> = std::iter::once(first).chain(inbox.try_iter()).collect();
+        let ends = messages
+            .iter()
+            .any(|message| matches!(message, Message::Stop));
+        (!ends).then_some(messages)
+    }
+
+    fn take(&mut self, message: Message) -> Result<()> {
+        match message {
+            Message::Namespaces(heard) => self.take_namespaces(heard),
+            Message::Pods(heard) => self.take_pods(heard),
+            Message::Policies(heard) => self.take_policies(heard),
+            Message::Nodes(heard) => self.take_nodes(heard),
+            Message::PodRanges(ranges) => {
+                self.missing.remove("pod ranges");
+                self.pod_ranges.extend(ranges);
+            }
+            Message::Services(ranges) => self.tables.set_services(ranges.into_iter().collect())?,
+            Message::Stop => {}
+            Message::Admit(endpoint, reply) => {
+                let until = Instant::now() + PATIENCE;
+                self.waiting.push(Waiting {
+                    endpoint,
+                    reply,
+                    until,
+                });
+            }
+            Message::Release(id) => {
+                self.tables.detach(id)?;
+                if let Some(endpoint) = self.local.remove(&id) {
+                    self.tell_again(&endpoint);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_namespaces(&mut self, heard: Heard<model::Namespace>) {
+        let each = self.sorted("namespaces", heard, |keeper, kept| {
+            let names: BTreeSet<String> = kept
+                .iter()
+                .map(|n: &model::Namespace| n.name.clone())
+                .collect();
+            let gone = keeper.namespaces.difference(&names).cloned();
+            gone.map(|name| model::Namespace {
+                name,
+                ..Default::default()
+            })
+            .collect()
+        });
+        for (namespace, there) in each {
+            let name = namespace.name.clone();
+            note(&mut self.namespaces, name.clone(), there);
+            self.changes
+                .push(Change::Namespace(name, there.then_some(namespace)));
+        }
+    }
+
+    fn take_policies(&mut self, heard: Heard<malha_policy::api::NetworkPolicy>) {
+        let heard = match heard {
+            Heard::All(all) => Heard::All(all.into_iter().map(Policy::Namespaced).collect()),
+            Heard::Applied(policy) => Heard::Applied(Policy::Namespaced(policy)),
+            Heard::Deleted(policy) => Heard::Deleted(Policy::Namespaced(policy)),
+        };
+        if let Heard::All(all) = &heard {
+            let there: BTreeSet<ObjectRef> = all.iter().map(Policy::object).collect();
+            for object in self.policies.difference(&there) {
+                self.changes.push(Change::Policy(object.clone(), None));
+            }
+            self.policies = there;
+        }
+        for (policy, there) in self.sorted("policies", heard, |_, _| Vec::new()) {
+            let object = policy.object();
+            note(&mut self.policies, object.clone(), there);
+            self.changes
+                .push(Change::Policy(object, there.then(|| Box::new(policy))));
+        }
+    }
+
+    fn take_nodes(&mut self, heard: Heard<NodeFacts>) {
+        let each = self.sorted("nodes", heard, |keeper, kept| {
+            let names: BTreeSet<String> = kept.iter().map(|n: &NodeFacts| n.name.clone()).collect();
+            let gone = keeper.nodes.difference(&names).cloned();
+            gone.map(|name| NodeFacts {
+                name,
+                ..Default::default()
+            })
+            .collect()
+        });
+        for (facts, there) in each {
+            let name = facts.name.clone();
+            note(&mut self.nodes, name.clone(), there);
+            self.pod_ranges.extend(facts.pod_ranges.iter().copied());
+            self.changes
+                .push(Change::Node(name, there.then(|| node(facts))));
+        }
+    }
+
+    fn take_pods(&mut self, heard: Heard<Seen>) {
+        let each = self.sorted("pods", heard, |keeper, kept| {
+            let there: BTreeSet<PodKey> = kept.iter().map(Seen::key).collect();
+            let gone = keeper
+                .pods
+                .values()
+                .filter(|seen| !there.contains(&seen.key()));
+            gone.cloned().collect()
+        });
+        for (seen, there) in each {
+            let key = seen.key();
+            match there {
+                true => drop(self.pods.insert(key.clone(), seen)),
+                false => drop(self.pods.remove(&key)),
+            }
+            let pod = self.pod(&key);
+            self.changes.push(Change::Pod(key, pod));
+        }
+    }
+
+    /// Every object with whether it is there. A list is complete: `gone` says what it lacks.
+    fn sorted<T>(
+        &mut self,
+        kind: &'static str,
+        heard: Heard<T>,
+        gone: impl FnOnce(&Self, &[T]) -> Vec<T>,
+    ) -> Vec<(T, bool)> {
+        match heard {
+            Heard::Applied(object) => vec![(object, true)],
+            Heard::Deleted(object) => vec![(object, false)],
+            Heard::All(objects) => {
+                self.missing.remove(kind);
+                let gone = gone(self, &objects)
+                    .into_iter()
+                    .map(|object| (object, false));
+                gone.chain(objects.into_iter().map(|object| (object, true)))
+                    .collect()
+            }
+        }
+    }
+
+    /// A pod as the compiler should see it. Of this node's, we know the addresses before the API server does.
+    fn pod(&self, key: &PodKey) -> Option<model::Pod> {
+        let seen = self.pods.get(key)?;
+        let mut pod = seen.pod.clone()?;
+        let own: BTreeSet<IpAddr> = self
+            .local
+            .values()
+            .filter(|endpoint| key_of(endpoint).as_ref() == Some(key))
+            .flat_map(|endpoint| endpoint.addresses.iter().copied())
+            .collect();
+        if !own.is_empty() {
+            pod.addresses = own.into_iter().collect();
+        }
+        Some(pod)
+    }
+
+    fn tell_again(&mut self, endpoint: &Endpoint) {
+        if let Some(key) = key_of(endpoint) {
+            let pod = self.pod(&key);
+            self.changes.push(Change::Pod(key, pod));
+        }
+    }
+
+    /// Bring into force what was told, if everything was told once.
+    fn compile(&mut self) -> Result<()> {
+        if !self.missing.is_empty() {
+            return Ok(());
+        }
+        let admitted = self.admissible();
+        for waiting in &admitted {
+            self.local
+                .insert(waiting.endpoint.id, waiting.endpoint.clone());
+            self.tell_again(&waiting.endpoint);
+        }
+        let is_first = self.engine.is_none();
+        let settings = Settings {
+            pod_ranges: self.pod_ranges.iter().copied().collect(),
+            ..Settings::default()
+        };
+        let engine = self
+            .engine
+            .get_or_insert_with(|| Engine::new(&self.node, settings));
+        let delta = engine.apply(std::mem::take(&mut self.changes));
+        self.tables.apply(&delta.ops)?;
+        if is_first {
+            let local: Vec<Endpoint> = self.local.values().cloned().collect();
+            local
+                .iter()
+                .try_for_each(|endpoint| self.attach(endpoint))?;
+            self.tables.forget_others()?;
+            tracing::info!(
+                policies = self.policies.len(),
+                pods = self.pods.len(),
+                "policy is in force"
+            );
+        }
+        for waiting in admitted {
+            let done = self.attach(&waiting.endpoint);
+            let _ = waiting.reply.send(done.map_err(|error| error.to_string()));
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, endpoint: &Endpoint) -> Result<()> {
+        let Some(key) = key_of(endpoint) else {
+            return Ok(());
+        };
+        let compiled = maps::Endpoint::Pod(key);
+        let endpoints = self.engine.as_ref().map(Engine::endpoints);
+        let tables = endpoints
+            .and_then(|all| all.get(&compiled))
+            .copied()
+            .unwrap_or_default();
+        self.tables.attach(endpoint.id, compiled, tables)
+    }
+
+    /// Those whose pods are known, as bound to this node.
+    fn admissible(&mut self) -> Vec<Waiting> {
+        let is_known = |waiting: &mut Waiting| {
+            let Some(pod) = &waiting.endpoint.pod else {
+                return true;
+            };
+            let seen = self.pods.get(&(pod.namespace.clone(), pod.name.clone()));
+            seen.is_some_and(|seen| {
+                let same = pod.uid.is_empty() || pod.uid == seen.uid;
+                same && seen.pod.as_ref().is_some_and(|pod| pod.node == self.node)
+            })
+        };
+        self.waiting.extract_if(.., is_known).collect()
+    }
+
+    /// Give up on those that have waited too long.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        let missing: Vec<&str> = self.missing.iter().copied().collect();
+        for late in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
+            let reason = match (missing.as_slice(), &late.endpoint.pod) {
+                ([], Some(pod)) => format!(
+                    "the API server has not told of pod {}/{} on this node",
+                    pod.namespace, pod.name
+                ),
+                (missing, _) => format!("the API server has not listed {}", missing.join(", ")),
+            };
+            let _ = late.reply.send(Err(reason));
+        }
+    }
+}
+
+impl Seen {
+    fn key(&self) -> PodKey {
+        (self.namespace.clone(), self.name.clone())
+    }
+}
+
+fn note<T: Ord>(known: &mut BTreeSet<T>, name: T, there: bool) {
+    match there {
+        true => drop(known.insert(name)),
+        false => drop(known.remove(&name)),
+    }
+}
+
+fn key_of(endpoint: &Endpoint) -> Option<PodKey> {
+    let pod = endpoint.pod.as_ref()?;
+    Some((pod.namespace.clone(), pod.name.clone()))
+}
+
+/// Besides its own addresses a node has the first of each pod range: its overlay device's.
+fn node(facts: NodeFacts) -> Node {
+    let gateways = facts.pod_ranges.iter().filter_map(first_address);
+    let addresses: BTreeSet<IpAddr> = facts.addresses.iter().copied().chain(gateways).collect();
+    Node {
+        name: facts.name,
+        labels: BTreeMap::new(),
+        addresses: addresses.into_iter().collect(),
+    }
+}

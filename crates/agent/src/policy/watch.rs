@@ -1,0 +1,39 @@
+//! The watches that only policy needs.
+
+use k8s_openapi::api::core::v1 as core;
+use kube::ResourceExt;
+use malha_policy::api::NetworkPolicy;
+use malha_policy::model::{Namespace, Pod};
+
+use super::{Admitter, Message, Seen};
+use crate::cluster::connection::Current;
+use crate::cluster::objects;
+
+/// Start them. They end when nobody listens.
+pub fn start(server: &Current, keeper: &Admitter) {
+    let to = keeper.clone();
+    let namespaces = move |heard| to.tell(Message::Namespaces(heard));
+    let read = |object: core::Namespace| Namespace::read(&object);
+    tokio::spawn(objects::run(server.clone(), read, namespaces));
+    let to = keeper.clone();
+    let pods = move |heard| to.tell(Message::Pods(heard));
+    tokio::spawn(objects::run(server.clone(), seen, pods));
+    let to = keeper.clone();
+    let policies = move |heard| to.tell(Message::Policies(heard));
+    tokio::spawn(objects::run(server.clone(), bare, policies));
+}
+
+/// A pod is large, and little of it decides.
+fn seen(object: core::Pod) -> Seen {
+    Seen {
+        uid: object.uid().unwrap_or_default(),
+        pod: Pod::read(&object),
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    }
+}
+
+fn bare(mut policy: NetworkPolicy) -> NetworkPolicy {
+    policy.metadata.managed_fields = None;
+    policy
+}
