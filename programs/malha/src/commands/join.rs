@@ -56,9 +56,39 @@ pub struct Args {
     /// What to print at the end; progress then goes to standard error.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
+    #[command(flatten)]
+    others: OfKubeadm,
+}
+
+/// kubeadm's flags that mean nothing here, so that its command lines can be taken over.
+#[derive(Debug, Default, clap::Args)]
+struct OfKubeadm {
     /// Not for workers.
     #[arg(long, hide = true)]
     control_plane: bool,
+    /// Not for workers.
+    #[arg(long, hide = true)]
+    certificate_key: Option<String>,
+    /// Not for workers.
+    #[arg(long, hide = true)]
+    apiserver_advertise_address: Option<String>,
+    /// Not for workers.
+    #[arg(long, hide = true)]
+    apiserver_bind_port: Option<String>,
+    /// Has no effect: what is told is told anyway, and --log tells more.
+    #[arg(short, long, hide = true)]
+    v: Option<String>,
+}
+
+impl OfKubeadm {
+    fn is_for_control_planes(&self) -> bool {
+        let given = [
+            &self.certificate_key,
+            &self.apiserver_advertise_address,
+            &self.apiserver_bind_port,
+        ];
+        self.control_plane || given.into_iter().any(Option::is_some)
+    }
 }
 
 /// How the control plane is found and proven.
@@ -139,7 +169,7 @@ impl Args {
     /// What flags and file say. Understood in the library and not by clap, which would repeat what it cannot read: a
     /// token with one character wrong is still a secret.
     fn options(mut self, machine: &Machine) -> Result<(Options, bool)> {
-        if self.control_plane {
+        if self.others.is_for_control_planes() {
             bail!(
                 "malha join makes workers only; for another control plane of a kubeadm cluster use kubeadm join --control-plane"
             );
