@@ -30,6 +30,11 @@ fn pods() -> impl Iterator<Item = Pod> {
         .flat_map(|namespace| NAMES.map(|name| (namespace, name)))
 }
 
+/// Not every pod of a name, and not every pod of a namespace, on one node.
+fn node_of(number: usize) -> String {
+    format!("node{}", (number + number / 3) % 3 + 1)
+}
+
 fn manifest() -> String {
     let mut text = String::new();
     for namespace in NAMESPACES {
@@ -37,8 +42,7 @@ fn manifest() -> String {
         writeln!(text, "---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: '{namespace}', labels: {labels}}}}}").unwrap();
     }
     for (number, (namespace, name)) in pods().enumerate() {
-        // Not every pod of a name, and not every pod of a namespace, on one node.
-        let node = (number + number / 3) % 3 + 1;
+        let node = node_of(number);
         write!(
             text,
             r#"---
@@ -46,7 +50,7 @@ apiVersion: v1
 kind: Pod
 metadata: {{name: {name}, namespace: '{namespace}', labels: {{pod: {name}}}}}
 spec:
-  nodeSelector: {{kubernetes.io/hostname: node{node}}}
+  nodeSelector: {{kubernetes.io/hostname: {node}}}
   terminationGracePeriodSeconds: 1
   containers:
   - name: server
@@ -59,6 +63,13 @@ spec:
         .unwrap();
     }
     text
+}
+
+fn bracketed(address: &str) -> String {
+    match address.contains(':') {
+        true => format!("[{address}]"),
+        false => address.to_owned(),
+    }
 }
 
 impl World {
@@ -85,11 +96,7 @@ impl World {
         let mut doors = Vec::new();
         for to in pods() {
             for address in &self.addresses[&to] {
-                let host = if address.contains(':') {
-                    format!("[{address}]")
-                } else {
-                    address.clone()
-                };
+                let host = bracketed(address);
                 doors.extend(DOORS.map(|door| (to, door, format!("{}:{host}:{}", door.0, door.1))));
             }
         }
@@ -154,6 +161,18 @@ impl World {
         );
     }
 
+    /// A node looks after its pods, whatever their policies.
+    fn nodes_reach_their_pods(&self) {
+        for (number, pod) in pods().enumerate() {
+            for address in &self.addresses[&pod] {
+                let target = format!("tcp:{}:80", bracketed(address));
+                let reach = ["malha", "lab", "reach", target.as_str()];
+                let heard = self.lab.on(&node_of(number), &reach);
+                assert!(heard.ends_with(" OK\n"), "{pod:?}: {heard}");
+            }
+        }
+    }
+
     fn apply(&self, namespace: &str, name: &str, spec: &str) {
         self.lab.apply(&format!(
             "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: '{namespace}'}}\nspec: {spec}\n"
@@ -214,6 +233,7 @@ fn every_case_holds_alone_and_goes_without_a_trace() {
     for (namespace, name, spec, truth) in CASES {
         world.apply(namespace, name, spec);
         world.holds(name, truth);
+        world.nodes_reach_their_pods();
         world.delete(namespace, name);
     }
     world.holds("without policies again", |_, _, _| true);

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use malha_datapath::{Datapath, Result};
 use malha_endpoint::Endpoint;
 use malha_policy::compile::{Change, Engine};
-use malha_policy::maps;
+use malha_policy::maps::{self, EndpointTables};
 use malha_policy::model::{self, Node, ObjectRef, PodKey, Policy, Settings};
 
 use super::admitter::Reply;
@@ -303,23 +303,32 @@ impl Keeper {
             );
         }
         for waiting in admitted {
-            let done = self.attach(&waiting.endpoint);
-            let _ = waiting.reply.send(done.map_err(|error| error.to_string()));
+            let known = self.compiled(&waiting.endpoint).is_some();
+            self.attach(&waiting.endpoint)?;
+            let unknown = || "the compiler does not know the pod".to_owned();
+            let _ = waiting.reply.send(known.then_some(()).ok_or_else(unknown));
         }
         Ok(())
     }
 
+    /// An endpoint and its tables, if it is a pod's that the API server has told of.
+    fn compiled(&self, endpoint: &Endpoint) -> Option<(maps::Endpoint, EndpointTables)> {
+        let compiled = maps::Endpoint::Pod(key_of(endpoint)?);
+        let tables = self.engine.as_ref()?.endpoints().get(&compiled).copied()?;
+        Some((compiled, tables))
+    }
+
     fn attach(&mut self, endpoint: &Endpoint) -> Result<()> {
-        let Some(key) = key_of(endpoint) else {
-            return Ok(());
-        };
-        let compiled = maps::Endpoint::Pod(key);
-        let endpoints = self.engine.as_ref().map(Engine::endpoints);
-        let tables = endpoints
-            .and_then(|all| all.get(&compiled))
-            .copied()
-            .unwrap_or_default();
-        self.tables.attach(endpoint.id, compiled, tables)
+        match (self.compiled(endpoint), key_of(endpoint)) {
+            (Some((compiled, tables)), _) => self.tables.attach(endpoint.id, compiled, tables),
+            // Told of later, it gets its tables then.
+            (None, Some(key)) => {
+                let compiled = maps::Endpoint::Pod(key);
+                self.tables
+                    .attach(endpoint.id, compiled, EndpointTables::default())
+            }
+            (None, None) => Ok(()),
+        }
     }
 
     /// Those whose pods are known, as bound to this node.

@@ -23,10 +23,14 @@ pub fn start(server: &Current, keeper: &Admitter) {
     tokio::spawn(objects::run(server.clone(), bare, policies));
 }
 
+/// On a pod that stands in the API for one that its kubelet has from a file: the UID that runtimes know.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// A pod is large, and little of it decides.
 fn seen(object: core::Pod) -> Seen {
+    let mirrored = object.annotations().get(MIRROR).cloned();
     Seen {
-        uid: object.uid().unwrap_or_default(),
+        uid: mirrored.or_else(|| object.uid()).unwrap_or_default(),
         pod: Pod::read(&object),
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
@@ -36,4 +40,19 @@ fn seen(object: core::Pod) -> Seen {
 fn bare(mut policy: NetworkPolicy) -> NetworkPolicy {
     policy.metadata.managed_fields = None;
     policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_static_pod_has_the_uid_that_its_runtime_knows() {
+        let mut pod = core::Pod::default();
+        pod.metadata.uid = Some("of-the-mirror".to_owned());
+        assert_eq!(seen(pod.clone()).uid, "of-the-mirror");
+        pod.annotations_mut()
+            .insert(MIRROR.to_owned(), "of-the-file".to_owned());
+        assert_eq!(seen(pod).uid, "of-the-file");
+    }
 }
