@@ -11,9 +11,10 @@ use malha_datapath::{Datapath, Result};
 use malha_endpoint::Endpoint;
 use malha_policy::compile::{Change, Engine};
 use malha_policy::maps::{self, EndpointTables};
-use malha_policy::model::{self, Node, ObjectRef, PodKey, Policy, Settings};
+use malha_policy::model::{self, Node, ObjectRef, PodKey, Settings};
 
 use super::admitter::Reply;
+use super::known::Known;
 use super::tables::Tables;
 use super::{Inbox, Message, Seen};
 use crate::cluster::objects::Heard;
@@ -30,14 +31,14 @@ pub struct Keeper {
     tables: Tables,
     /// The ranges that pods have their addresses from.
     pod_ranges: BTreeSet<IpNet>,
-    /// Kinds whose first list is still to come.
-    missing: BTreeSet<&'static str>,
+    /// Whether the cluster's configuration was read.
+    ranges_known: bool,
     /// What to compile next.
     changes: Vec<Change>,
-    /// What was told of, to find out what a new list lacks.
-    namespaces: BTreeSet<String>,
-    nodes: BTreeSet<String>,
-    policies: BTreeSet<ObjectRef>,
+    namespaces: Known<String>,
+    nodes: Known<String>,
+    policies: Known<ObjectRef>,
+    known_pods: Known<PodKey>,
     pods: BTreeMap<PodKey, Seen>,
     /// This node's endpoints.
     local: BTreeMap<u32, Endpoint>,
@@ -67,11 +68,12 @@ impl Keeper {
             engine: None,
             tables: Tables::new(datapath)?,
             pod_ranges: pod_ranges.iter().copied().collect(),
-            missing: BTreeSet::from(["namespaces", "pods", "policies", "nodes", "pod ranges"]),
+            ranges_known: false,
             changes: Vec::new(),
-            namespaces: BTreeSet::new(),
-            nodes: BTreeSet::new(),
-            policies: BTreeSet::new(),
+            namespaces: Known::default(),
+            nodes: Known::default(),
+            policies: Known::default(),
+            known_pods: Known::default(),
             pods: BTreeMap::new(),
             local: endpoints.map(|endpoint| (endpoint.id, endpoint)).collect(),
             waiting: Vec::new(),
@@ -116,12 +118,32 @@ impl Keeper {
 
     fn take(&mut self, message: Message) -> Result<()> {
         match message {
-            Message::Namespaces(heard) => self.take_namespaces(heard),
+            Message::Namespaces(heard) => {
+                let each = self
+                    .namespaces
+                    .take(heard, |namespace| namespace.name.clone());
+                let each = each.into_iter();
+                self.changes
+                    .extend(each.map(|(name, there)| Change::Namespace(name, there)));
+            }
             Message::Pods(heard) => self.take_pods(heard),
-            Message::Policies(heard) => self.take_policies(heard),
-            Message::Nodes(heard) => self.take_nodes(heard),
+            Message::Policies(heard) => {
+                let each = self
+                    .policies
+                    .take(heard, |policy| policy.object())
+                    .into_iter();
+                self.changes
+                    .extend(each.map(|(object, there)| Change::Policy(object, there)));
+            }
+            Message::Nodes(heard) => {
+                for (name, facts) in self.nodes.take(heard, |facts| facts.name.clone()) {
+                    self.pod_ranges
+                        .extend(facts.iter().flat_map(|facts| facts.pod_ranges.clone()));
+                    self.changes.push(Change::Node(name, facts.map(node)));
+                }
+            }
             Message::PodRanges(ranges) => {
-                self.missing.remove("pod ranges");
+                self.ranges_known = true;
                 self.pod_ranges.extend(ranges);
             }
             Message::Services(ranges) => self.tables.set_services(ranges.into_iter().collect())?,
@@ -144,105 +166,14 @@ impl Keeper {
         Ok(())
     }
 
-    fn take_namespaces(&mut self, heard: Heard<model::Namespace>) {
-        let each = self.sorted("namespaces", heard, |keeper, kept| {
-            let names: BTreeSet<String> = kept
-                .iter()
-                .map(|n: &model::Namespace| n.name.clone())
-                .collect();
-            let gone = keeper.namespaces.difference(&names).cloned();
-            gone.map(|name| model::Namespace {
-                name,
-                ..Default::default()
-            })
-            .collect()
-        });
-        for (namespace, there) in each {
-            let name = namespace.name.clone();
-            note(&mut self.namespaces, name.clone(), there);
-            self.changes
-                .push(Change::Namespace(name, there.then_some(namespace)));
-        }
-    }
-
-    fn take_policies(&mut self, heard: Heard<malha_policy::api::NetworkPolicy>) {
-        let heard = match heard {
-            Heard::All(all) => Heard::All(all.into_iter().map(Policy::Namespaced).collect()),
-            Heard::Applied(policy) => Heard::Applied(Policy::Namespaced(policy)),
-            Heard::Deleted(policy) => Heard::Deleted(Policy::Namespaced(policy)),
-        };
-        if let Heard::All(all) = &heard {
-            let there: BTreeSet<ObjectRef> = all.iter().map(Policy::object).collect();
-            for object in self.policies.difference(&there) {
-                self.changes.push(Change::Policy(object.clone(), None));
-            }
-            self.policies = there;
-        }
-        for (policy, there) in self.sorted("policies", heard, |_, _| Vec::new()) {
-            let object = policy.object();
-            note(&mut self.policies, object.clone(), there);
-            self.changes
-                .push(Change::Policy(object, there.then(|| Box::new(policy))));
-        }
-    }
-
-    fn take_nodes(&mut self, heard: Heard<NodeFacts>) {
-        let each = self.sorted("nodes", heard, |keeper, kept| {
-            let names: BTreeSet<String> = kept.iter().map(|n: &NodeFacts| n.name.clone()).collect();
-            let gone = keeper.nodes.difference(&names).cloned();
-            gone.map(|name| NodeFacts {
-                name,
-                ..Default::default()
-            })
-            .collect()
-        });
-        for (facts, there) in each {
-            let name = facts.name.clone();
-            note(&mut self.nodes, name.clone(), there);
-            self.pod_ranges.extend(facts.pod_ranges.iter().copied());
-            self.changes
-                .push(Change::Node(name, there.then(|| node(facts))));
-        }
-    }
-
     fn take_pods(&mut self, heard: Heard<Seen>) {
-        let each = self.sorted("pods", heard, |keeper, kept| {
-            let there: BTreeSet<PodKey> = kept.iter().map(Seen::key).collect();
-            let gone = keeper
-                .pods
-                .values()
-                .filter(|seen| !there.contains(&seen.key()));
-            gone.cloned().collect()
-        });
-        for (seen, there) in each {
-            let key = seen.key();
-            match there {
-                true => drop(self.pods.insert(key.clone(), seen)),
-                false => drop(self.pods.remove(&key)),
+        for (key, seen) in self.known_pods.take(heard, Seen::key) {
+            match seen {
+                Some(seen) => drop(self.pods.insert(key.clone(), seen)),
+                None => drop(self.pods.remove(&key)),
             }
             let pod = self.pod(&key);
             self.changes.push(Change::Pod(key, pod));
-        }
-    }
-
-    /// Every object with whether it is there. A list is complete: `gone` says what it lacks.
-    fn sorted<T>(
-        &mut self,
-        kind: &'static str,
-        heard: Heard<T>,
-        gone: impl FnOnce(&Self, &[T]) -> Vec<T>,
-    ) -> Vec<(T, bool)> {
-        match heard {
-            Heard::Applied(object) => vec![(object, true)],
-            Heard::Deleted(object) => vec![(object, false)],
-            Heard::All(objects) => {
-                self.missing.remove(kind);
-                let gone = gone(self, &objects)
-                    .into_iter()
-                    .map(|object| (object, false));
-                gone.chain(objects.into_iter().map(|object| (object, true)))
-                    .collect()
-            }
         }
     }
 
@@ -271,7 +202,7 @@ impl Keeper {
 
     /// Bring into force what was told, if everything was told once.
     fn compile(&mut self) -> Result<()> {
-        if !self.missing.is_empty() {
+        if !self.missing().is_empty() {
             return Ok(());
         }
         let admitted = self.admissible();
@@ -296,11 +227,7 @@ impl Keeper {
                 .iter()
                 .try_for_each(|endpoint| self.attach(endpoint))?;
             self.tables.forget_others()?;
-            tracing::info!(
-                policies = self.policies.len(),
-                pods = self.pods.len(),
-                "policy is in force"
-            );
+            tracing::info!(pods = self.pods.len(), "policy is in force");
         }
         for waiting in admitted {
             let known = self.compiled(&waiting.endpoint).is_some();
@@ -346,17 +273,30 @@ impl Keeper {
         self.waiting.extract_if(.., is_known).collect()
     }
 
+    /// What was not told of yet.
+    fn missing(&self) -> Vec<&'static str> {
+        let told = [
+            ("namespaces", self.namespaces.is_complete()),
+            ("pods", self.known_pods.is_complete()),
+            ("network policies", self.policies.is_complete()),
+            ("nodes", self.nodes.is_complete()),
+            ("the pods' ranges", self.ranges_known),
+        ];
+        let missing = told.into_iter().filter(|(_, complete)| !complete);
+        missing.map(|(what, _)| what).collect()
+    }
+
     /// Give up on those that have waited too long.
     fn give_up(&mut self) {
         let now = Instant::now();
-        let missing: Vec<&str> = self.missing.iter().copied().collect();
+        let missing = self.missing();
         for late in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
             let reason = match (missing.as_slice(), &late.endpoint.pod) {
                 ([], Some(pod)) => format!(
                     "the API server has not told of pod {}/{} on this node",
                     pod.namespace, pod.name
                 ),
-                (missing, _) => format!("the API server has not listed {}", missing.join(", ")),
+                (missing, _) => format!("the API server has not told of {}", missing.join(", ")),
             };
             let _ = late.reply.send(Err(reason));
         }
@@ -366,13 +306,6 @@ impl Keeper {
 impl Seen {
     fn key(&self) -> PodKey {
         (self.namespace.clone(), self.name.clone())
-    }
-}
-
-fn note<T: Ord>(known: &mut BTreeSet<T>, name: T, there: bool) {
-    match there {
-        true => drop(known.insert(name)),
-        false => drop(known.remove(&name)),
     }
 }
 

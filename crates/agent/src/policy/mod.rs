@@ -9,13 +9,13 @@
 
 mod admitter;
 mod keeper;
+mod known;
 mod tables;
 mod watch;
 
 use ipnet::IpNet;
 use malha_endpoint::Endpoint;
-use malha_policy::api::NetworkPolicy;
-use malha_policy::model::{Namespace, Pod};
+use malha_policy::model::{Namespace, Pod, Policy};
 
 use crate::cluster::objects::Heard;
 use crate::model::NodeFacts;
@@ -29,7 +29,7 @@ pub use watch::start;
 pub(crate) enum Message {
     Namespaces(Heard<Namespace>),
     Pods(Heard<Seen>),
-    Policies(Heard<NetworkPolicy>),
+    Policies(Heard<Box<Policy>>),
     Nodes(Heard<NodeFacts>),
     /// The ranges that the cluster's configuration gives to pods.
     PodRanges(Vec<IpNet>),

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 use kube::ResourceExt;
 use malha_policy::api::NetworkPolicy;
-use malha_policy::model::{Namespace, Pod};
+use malha_policy::model::{Namespace, Pod, Policy};
 
 use super::{Admitter, Message, Seen};
 use crate::cluster::connection::Current;
@@ -37,9 +37,9 @@ fn seen(object: core::Pod) -> Seen {
     }
 }
 
-fn bare(mut policy: NetworkPolicy) -> NetworkPolicy {
+fn bare(mut policy: NetworkPolicy) -> Box<Policy> {
     policy.metadata.managed_fields = None;
-    policy
+    Box::new(Policy::Namespaced(policy))
 }
 
 #[cfg(test)]
