@@ -1,13 +1,16 @@
 //! The command line. Each command's file holds its arguments and wires them to the crate that does the work.
 
 mod agent;
+mod cluster;
 mod completions;
 mod control_plane;
 mod detached;
+mod explain;
 mod init;
 mod join;
 mod lab;
 mod node;
+mod policy;
 mod reset;
 mod status;
 mod token;
@@ -54,6 +57,10 @@ enum Command {
     Agent(Box<agent::Args>),
     /// What this node's network agent says of itself.
     Status(status::Args),
+    /// Whether one may talk to another, and which rule of which policy says so.
+    Explain(explain::Args),
+    /// What policies would change.
+    Policy(policy::Args),
     /// Remove what the network agent brought to this machine.
     Uninstall(uninstall::Args),
     /// A whole cluster on this machine, to look at and to test with.
@@ -84,6 +91,8 @@ impl Malha {
             Command::Node(args) => node::run(*args),
             Command::Agent(args) => agent::run(*args),
             Command::Status(args) => status::run(&args),
+            Command::Explain(args) => explain::run(args),
+            Command::Policy(args) => policy::run(args),
             Command::Uninstall(args) => uninstall::run(args),
             Command::Lab(args) => lab::run(args),
             Command::Completions(args) => completions::run(&args),
@@ -97,7 +106,11 @@ impl Command {
     fn only_prints(&self) -> bool {
         matches!(
             self,
-            Self::Status(_) | Self::Token(_) | Self::Completions(_)
+            Self::Status(_)
+                | Self::Token(_)
+                | Self::Completions(_)
+                | Self::Explain(_)
+                | Self::Policy(_)
         )
     }
 }
