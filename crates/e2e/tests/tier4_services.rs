@@ -197,3 +197,37 @@ fn a_long_flow_through_a_service_survives_new_agents() {
     cluster.kubectl(&["label", "pod", &probes[1].name, "only-"]);
     drop(proxy);
 }
+
+#[test]
+fn a_client_reaches_its_service_if_it_may_reach_the_backend() {
+    let cluster = Cluster::with_network();
+    let probes = cluster.probes();
+    let _proxy = KubeProxy::start(&cluster);
+    let (client, backend) = (&probes[0], probes.last().unwrap());
+    let service = serve(&cluster, backend);
+    let reaches = || {
+        let mut addresses = service.addresses.iter();
+        let connect = |address: &String| cluster.lab_in(&client.name, &["connect", address]);
+        addresses.all(|address| malha_e2e::succeeds(&mut connect(address)))
+    };
+    until("kube-proxy knows the service", reaches);
+    cluster.kubectl(&["label", "pod", &client.name, "role=client", "--overwrite"]);
+    let policy = |backend: &str| {
+        let policy = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": { "name": "client", "namespace": "default" },
+            "spec": {
+                "podSelector": { "matchLabels": { "role": "client" } }, "policyTypes": ["Ingress", "Egress"],
+                "egress": [{ "to": [{ "podSelector": { "matchLabels": { "only": backend } } }], "ports": [{ "port": HTTP }] }],
+            },
+        });
+        cluster.apply(&policy.to_string());
+    };
+    policy("somebody-else");
+    until("its backend is closed to it", || !reaches());
+    policy(&service.name);
+    until("its backend is open to it", reaches);
+    cluster.kubectl(&["delete", "networkpolicy", "client"]);
+    cluster.kubectl(&["label", "pod", &client.name, "role-"]);
+    cluster.kubectl(&["delete", "service", &service.name]);
+}
