@@ -56,7 +56,7 @@ pub async fn run(
     let current = connect(cluster)?;
     let (admitter, inbox) = policy::channel();
     let ground = Ground::lay(&config, &admitter).await?;
-    let (keeper, refused) = start_keeper(&ground, &config, inbox)?;
+    let (keeper, refused) = start_keeper(&ground, &config, inbox, policy::ask(&current))?;
     let (notices, told) = Notices::channel();
     let mailbox = Arc::new(Mailbox::default());
     let (board, runner) = start_runner(&ground, &config, &mailbox)?;
@@ -195,6 +195,7 @@ fn start_keeper(
     ground: &Ground,
     config: &Config,
     inbox: Inbox,
+    ask: policy::Ask,
 ) -> Result<(JoinHandle<()>, oneshot::Receiver<malha_datapath::Error>)> {
     let (refused, refusal) = oneshot::channel();
     let endpoints = ground.manager.list();
@@ -203,6 +204,7 @@ fn start_keeper(
         ground.datapath.clone(),
         endpoints,
         &config.pod_ranges,
+        ask,
     )?;
     let work = move || {
         if let Err(error) = keeper.run(&inbox) {

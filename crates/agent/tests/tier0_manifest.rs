@@ -78,6 +78,7 @@ fn the_roles_allow_what_is_used_and_no_more() {
     let cluster: ClusterRole = only("ClusterRole");
     let wanted = [
         "create events",
+        "get pods",
         "list namespaces",
         "list networkpolicies.networking.k8s.io",
         "list nodes",

@@ -366,3 +366,20 @@ fn without_privilege_it_says_so() {
     let said = Agent::start_as(&node.namespace, &node.settings, Some(65534)).failure();
     assert!(said.contains("the agent needs root"), "{said}");
 }
+
+#[test]
+fn a_sandbox_that_somebody_made_by_hand_is_attached_and_a_pod_of_elsewhere_is_not() {
+    let world = World::new();
+    let node = world.node(0, 1);
+    node.register();
+    let _agent = node.serve();
+    node.try_sandbox("by-hand")
+        .expect("no policy can be about it");
+    world.api.set_pod("elsewhere", "another-node");
+    let error = plugin_error(
+        node.try_sandbox("elsewhere")
+            .expect_err("it is not this node's"),
+    );
+    assert_eq!(error.code, 11, "{error}");
+    assert!(error.details.contains("default/elsewhere"), "{error}");
+}

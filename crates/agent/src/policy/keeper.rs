@@ -43,12 +43,18 @@ pub struct Keeper {
     /// This node's endpoints.
     local: BTreeMap<u32, Endpoint>,
     waiting: Vec<Waiting>,
+    ask: Ask,
 }
+
+/// Asks the API server itself whether there is a pod; None: it does not answer.
+pub type Ask = Box<dyn Fn(&PodKey) -> Option<bool> + Send>;
 
 struct Waiting {
     endpoint: Endpoint,
     reply: Reply,
     until: Instant,
+    /// Whether the API server was asked, because its watch had not told of the pod.
+    asked: bool,
 }
 
 impl Keeper {
@@ -61,6 +67,7 @@ impl Keeper {
         datapath: Arc<Datapath>,
         endpoints: Vec<Endpoint>,
         pod_ranges: &[IpNet],
+        ask: Ask,
     ) -> Result<Self> {
         let endpoints = endpoints.into_iter();
         Ok(Self {
@@ -77,6 +84,7 @@ impl Keeper {
             pods: BTreeMap::new(),
             local: endpoints.map(|endpoint| (endpoint.id, endpoint)).collect(),
             waiting: Vec::new(),
+            ask,
         })
     }
 
@@ -154,6 +162,7 @@ impl Keeper {
                     endpoint,
                     reply,
                     until,
+                    asked: false,
                 });
             }
             Message::Release(id) => {
@@ -235,6 +244,7 @@ impl Keeper {
             let unknown = || "the compiler does not know the pod".to_owned();
             let _ = waiting.reply.send(known.then_some(()).ok_or_else(unknown));
         }
+        self.admit_foreigners();
         Ok(())
     }
 
@@ -271,6 +281,21 @@ impl Keeper {
             })
         };
         self.waiting.extract_if(.., is_known).collect()
+    }
+
+    /// Sandboxes that somebody made by hand have no pod, so that no policy can be about them. A watch may be late: what it
+    /// does not know is asked for.
+    fn admit_foreigners(&mut self) {
+        let is_foreign = |waiting: &mut Waiting| {
+            let asked = std::mem::replace(&mut waiting.asked, true);
+            let unknown = |key: &PodKey| !self.pods.contains_key(key);
+            let key = key_of(&waiting.endpoint).filter(|key| !asked && unknown(key));
+            key.is_some_and(|key| (self.ask)(&key) == Some(false))
+        };
+        for foreign in self.waiting.extract_if(.., is_foreign) {
+            tracing::info!(pod = ?key_of(&foreign.endpoint), "a sandbox without a pod: no policy is about it");
+            let _ = foreign.reply.send(Ok(()));
+        }
     }
 
     /// What was not told of yet.

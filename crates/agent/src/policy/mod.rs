@@ -21,8 +21,8 @@ use crate::cluster::objects::Heard;
 use crate::model::NodeFacts;
 
 pub use admitter::{Admitter, Inbox, channel};
-pub use keeper::Keeper;
-pub use watch::start;
+pub use keeper::{Ask, Keeper};
+pub use watch::{ask, start};
 
 /// What the keeper is told.
 #[derive(Debug)]

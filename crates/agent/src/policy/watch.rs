@@ -1,11 +1,13 @@
 //! The watches that only policy needs.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1 as core;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use malha_policy::api::NetworkPolicy;
 use malha_policy::model::{Namespace, Pod, Policy};
 
-use super::{Admitter, Message, Seen};
+use super::{Admitter, Ask, Message, Seen};
 use crate::cluster::connection::Current;
 use crate::cluster::objects;
 
@@ -25,6 +27,21 @@ pub fn start(server: &Current, keeper: &Admitter) {
 
 /// On a pod that stands in the API for one that its kubelet has from a file: the UID that runtimes know.
 const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// How long the answer to one question may take.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A way to ask the API server whether there is a pod, for threads that are not the runtime's.
+pub fn ask(server: &Current) -> Ask {
+    let (server, runtime) = (server.clone(), tokio::runtime::Handle::current());
+    Box::new(move |(namespace, name)| {
+        let client = server.borrow().client.clone();
+        let pods: Api<core::Pod> = Api::namespaced(client, namespace);
+        let asked = async { tokio::time::timeout(LIMIT, pods.get_metadata_opt(name)).await };
+        let found = runtime.block_on(asked).ok()?.ok()?;
+        Some(found.is_some())
+    })
+}
 
 /// A pod is large, and little of it decides.
 fn seen(object: core::Pod) -> Seen {

@@ -209,6 +209,11 @@ impl Node {
     /// Attach a pod as a runtime does it.
     pub fn try_pod(&self, name: &str) -> Result<Pod, RuntimeError> {
         self.api.set_pod(name, &self.settings.node);
+        self.try_sandbox(name)
+    }
+
+    /// The same without a pod that the API server knows.
+    pub fn try_sandbox(&self, name: &str) -> Result<Pod, RuntimeError> {
         let namespace = Namespace::new();
         let list =
             runtime::load(&self.settings.directory.join("net.d")).expect("a configuration list");
