@@ -62,6 +62,6 @@ deps:
 	tools/install-packages clang make gcc
 
 test-deps: deps
-	tools/install-packages iproute2 iputils-ping nftables conntrack iperf3 iptables openssl containernetworking-plugins
+	tools/install-packages iproute2 iputils-ping nftables conntrack iperf3 iptables netcat-openbsd openssl containernetworking-plugins
 	tools/install-cargo-tool cargo-nextest
 	tools/helm >/dev/null
